@@ -1,0 +1,90 @@
+"""Limiting gradients and Hessians of piecewise-smooth functions at their kinks, exactly and with certificates.
+
+    >>> import autograd.numpy as np, clarke
+    >>> loss = lambda w: (np.maximum(w[0], 0) * w[1] - 1) ** 2
+    >>> found = clarke.limiting_hessians(loss, [0.0, 2.0])
+    >>> found.patterns, found.complete, found.c11
+    (('-', '+'), True, False)
+    >>> found.matrices.tolist()
+    [[[0.0, 0.0], [0.0, 0.0]], [[8.0, -2.0], [-2.0, 0.0]]]
+
+The rooms are listed in docs/house.md; every function of the walk is public here.
+"""
+
+from .arrangements import Chambers, TooManyChambers, chambers
+from .audit import Audit, check_ad
+from .fan import Fan, local_fan
+from .graph import Graph, from_function
+from .kinks import Kink, active_kinks
+from .limiting import (
+    LimitingGradients,
+    LimitingHessians,
+    LimitingJacobians,
+    limiting_gradient,
+    limiting_gradients,
+    limiting_hessian,
+    limiting_hessians,
+    limiting_jacobians,
+)
+from .models import digits, mlp
+from .network import Network
+from .primitives import HiddenBranch, NotPiecewiseSmooth, UnsupportedPrimitive, smooth, where
+from .projection import (
+    BlockwiseMinNorm,
+    MinNormElement,
+    ProjectionStopped,
+    blockwise_min_norm,
+    contains,
+    eigenvalue_interval,
+    min_norm_element,
+    nearest_element,
+    support,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Audit",
+    "BlockwiseMinNorm",
+    "Chambers",
+    "Fan",
+    "Graph",
+    "HiddenBranch",
+    "Kink",
+    "LimitingGradients",
+    "LimitingHessians",
+    "LimitingJacobians",
+    "MinNormElement",
+    "Network",
+    "NotPiecewiseSmooth",
+    "ProjectionStopped",
+    "Region",
+    "Study",
+    "TooManyChambers",
+    "UnsupportedPrimitive",
+    "active_kinks",
+    "blockwise_min_norm",
+    "boundary_point",
+    "chambers",
+    "check_ad",
+    "contains",
+    "digits",
+    "eigenvalue_interval",
+    "from_function",
+    "limiting_gradient",
+    "limiting_gradients",
+    "limiting_hessian",
+    "limiting_hessians",
+    "limiting_jacobians",
+    "local_fan",
+    "min_norm_element",
+    "mlp",
+    "nearest_element",
+    "neighbors",
+    "region",
+    "smooth",
+    "study",
+    "support",
+    "vertex",
+    "where",
+]

@@ -1,0 +1,325 @@
+"""The chambers that meet at x, level by level.
+
+Walk the kinks in order of execution. On the open cone where all earlier letters are fixed, the guards of the next
+operation have derivatives linear in the direction, so its letters there are the chambers of a central arrangement
+inside that cone. A strictly feasible cone is always realized. What first order rejects is settled by an identity or
+a certificate; what cannot be settled is listed in `undecided`.
+
+When the list is complete. Let h be the guards met on the way to a pattern, J their gradients at x, and N the linear
+relations N J = 0. If N h = 0 identically, h is an invertible change of coordinates away from a linear map, so the fan
+of h is exactly that of J. In input space of a piecewise-linear function this always holds (h is affine); in parameter
+space it holds, for instance, whenever the gradients are independent.
+"""
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from . import primitives, second_order
+from .arrangements import TooManyChambers, chambers, strict_direction
+from .graph import require_same_value
+from .kinks import TOL, Germ, Kink, germ
+from .skeleton import Skeleton, skeleton
+
+MAX_CHAMBERS = 100_000
+
+
+@dataclass(frozen=True, eq=False)
+class Fan:
+    """The activation patterns realized arbitrarily near x.
+
+    kinks: one a letter. patterns: m strings over `+-0`, one a chamber, in lexicographic order of -, 0, +; at least
+    one, '' where nothing ties. witnesses (m, n): a unit direction inside each chamber, or, where the chamber's
+    tangent cone has no interior, a displacement w with x + w in it. complete: every pattern realized in every
+    neighborhood of x, for the kinks active at this tol, is listed. reason: the criterion met, or what failed.
+    undecided: patterns neither realized nor excluded (a shorter string stands for all that begin with it).
+    margin: smallest |guard| / scale among the kinks that are not active.
+    """
+
+    kinks: tuple[Kink, ...]
+    patterns: tuple[str, ...]
+    witnesses: np.ndarray
+    complete: bool
+    reason: str
+    undecided: tuple[str, ...]
+    margin: float
+
+
+@dataclass(frozen=True, eq=False)
+class Cone:
+    """An open cone of directions on which the letters so far are fixed: rows @ w > 0, and du/dx there."""
+
+    signs: tuple
+    rows: np.ndarray
+    witness: np.ndarray
+    slots: np.ndarray
+
+
+def local_fan(f, x, *, tol=TOL, max_chambers=MAX_CHAMBERS, mapper=map) -> Fan:
+    """All activation patterns of f realized arbitrarily near x, each with a witness.
+
+    f: autograd.numpy function of one flat array (n,), or a Graph. tol: a guard ties iff |guard| <= tol * its scale.
+    mapper: a `map` over independent cones (`ProcessPoolExecutor().map`); the result does not depend on it.
+    Raises `TooManyChambers` beyond max_chambers, and what `from_function` raises; never enumerates 2^k.
+    """
+    here = germ(f, x, tol=tol)
+    fan = fan_of(skeleton(here), max_chambers=max_chambers, mapper=mapper)
+    for witness in fan.witnesses:
+        step = second_order.STEP * max(1.0, float(np.max(np.abs(here.x))))
+        length = float(np.linalg.norm(witness))
+        require_same_value(here.graph, here.graph.source, here.x + witness * min(1.0, step / length))
+    return fan
+
+
+def fan_of(skel: Skeleton, *, max_chambers=MAX_CHAMBERS, mapper=map) -> Fan:
+    """The fan of a germ whose skeleton is at hand."""
+    here = skel.germ
+    if not isinstance(max_chambers, (int, np.integer)) or max_chambers < 1:
+        raise ValueError(f"max_chambers must be a positive integer; got {max_chambers!r}")
+    cones, flags = _first_order(skel, max_chambers, mapper)
+    signs = {cone.signs: cone.witness for cone in cones}
+    undecided = []
+    if flags:
+        undecided, reason = [text(prefix) for prefix, _ in flags], flags[0][1]
+    elif _affine_guards(here):
+        reason = "every guard is affine in x, so the fan of the tangent cones is exact"
+    elif all(second_order.relations_persist(skel, np.array(s, dtype=int)) for s in signs):
+        reason = (
+            "on every chamber the linear relations between the guards' gradients hold for the guards themselves "
+            "(with probability 1: checked at random points near x)"
+        )
+    else:
+        signs, undecided, reason = second_order.search(skel, signs, max_chambers)
+    order = sorted(signs)
+    witnesses = np.array([signs[s] for s in order]).reshape(len(order), here.x.size)
+    witnesses.flags.writeable = False
+    return Fan(here.kinks, tuple(text(s) for s in order), witnesses, not undecided, reason, tuple(undecided), here.margin)
+
+
+def text(signs) -> str:
+    """Signs as letters."""
+    return "".join("-0+"[int(s) + 1] for s in signs)
+
+
+def signs_of(pattern) -> np.ndarray:
+    """Letters as signs."""
+    return np.array([{"-": -1, "0": 0, "+": 1}[letter] for letter in pattern], dtype=int)
+
+
+def _affine_guards(here: Germ) -> bool:
+    graph = here.graph
+    return all(
+        graph.degrees[parent] <= 1
+        for stage in here.stages
+        for parent in graph.program.operations[stage.position - 1].parents
+    )
+
+
+# ---------------------------------------------------------------- first order
+
+
+def _first_order(skel, max_chambers, mapper):
+    """The cones after the last stage, and the prefixes whose subdivision was flagged, with the flag's reason."""
+    n = skel.germ.x.size
+    start = np.zeros(n)
+    start[0] = 1.0
+    cones, flags = [Cone((), np.zeros((0, n)), start, np.zeros((skel.size, n)))], []
+    for stage in skel.germ.stages:
+        divide = {
+            primitives.TwoWayTies: _two_way_task,
+            primitives.ExtremumTie: _extremum_task,
+            primitives.SortTie: _sort_task,
+        }[type(stage.ties)]
+        tasks = [divide(skel, stage, cone, max_chambers) for cone in cones]
+        grown = []
+        for cone, (children, flag) in zip(cones, mapper(_divide, tasks), strict=True):
+            if flag:
+                flags.append((cone.signs, flag))
+            for signs, rows, witness in children:
+                slots = skel.advance(stage, signs, cone.slots)
+                grown.append(Cone((*cone.signs, *(int(s) for s in signs)), rows, witness, slots))
+            if len(grown) > max_chambers:
+                raise TooManyChambers(len(grown), max_chambers)
+        cones = grown
+    return cones, flags
+
+
+def _divide(task):
+    function, *arguments = task
+    return function(*arguments)
+
+
+def _without_zeros(rows, skel, slots):
+    """(k, n) functionals under `slots`, exact zeros where they are below rounding of their own terms."""
+    n = skel.germ.x.size
+    values = skel.under(rows, slots)
+    size = np.abs(rows[:, :n]).max(axis=1, initial=0) + np.abs(rows[:, n:]) @ np.abs(slots).max(axis=1, initial=0)
+    values[np.abs(values).max(axis=1, initial=0) <= skel.germ.tol * size] = 0.0
+    return values
+
+
+def _unit_rows(rows):
+    """Distinct unit normals among the nonzero rows, in order."""
+    unit = _aligned(rows)
+    unit = unit[unit.any(axis=1)]
+    return unit[np.sort(np.unique(unit, axis=0, return_index=True)[1])]
+
+
+ANGLE = 1e-10  # normals this close are one normal: rounding must not open slivers between guards that coincide
+
+
+def _aligned(rows):
+    """The rows at unit length; those parallel or antiparallel to within ANGLE made exactly so. Zero rows stay zero."""
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    unit = rows / np.where(length > 0, length, 1.0)
+    key = unit @ generic_direction(rows.shape[1])
+    side = np.where(key < 0, -1.0, 1.0)[:, None]
+    unit, key = side * unit, np.abs(key)  # one of +-u, so that only neighbours in the key can coincide
+    order = np.argsort(key, kind="stable")
+    for at, i in enumerate(order):
+        for j in order[:at][::-1]:
+            if key[i] - key[j] > ANGLE:
+                break
+            if np.abs(unit[i] - unit[j]).max() <= ANGLE:
+                unit[i] = unit[j]
+                break
+    return side * unit + 0.0  # no negative zeros: equal rows must be equal bytes
+
+
+def _two_way_task(skel, stage, cone, limit):
+    rows = skel.rows(stage.position, stage.ties.guard_terms)
+    return _two_way_children, _without_zeros(rows, skel, cone.slots), cone.rows, cone.witness, limit
+
+
+def _two_way_children(guards, rows, witness, limit):
+    live = np.flatnonzero(np.abs(guards).max(axis=1) > 0)
+    if not len(live):
+        return [(np.zeros(len(guards), dtype=int), rows, witness)], ""
+    cells, flag = _subdivide(rows, guards[live], limit)
+    children = []
+    for sign, ahead, inside in cells:
+        signs = np.zeros(len(guards), dtype=int)
+        signs[live] = sign
+        children.append((signs, ahead, inside))
+    return children, flag
+
+
+def _subdivide(rows, walls, limit):
+    """The cells into which the walls cut the open cone rows @ w > 0: [(signs, rows, witness)], and a flag or ''."""
+    aligned = _aligned(np.vstack([rows, walls]))
+    cone, walls = aligned[: len(rows)], aligned[len(rows) :]
+    found = chambers(walls, cone=cone if len(cone) else None, max_chambers=limit)
+    cells = [
+        (sign, _unit_rows(np.vstack([cone, sign[:, None] * walls])), inside)
+        for sign, inside in zip(found.signs, found.witnesses, strict=True)
+    ]
+    return cells, "" if found.complete else found.reason
+
+
+def _member_functionals(skel, stage, cone):
+    """(k, n) functionals of the tied members, equal ones made exactly equal, and the class of each."""
+    ties = stage.ties
+    one = np.ones(len(ties.members))
+    rows = skel.rows(stage.position, ((0, ties.members, one),))
+    values = skel.under(rows, cone.slots)
+    labels, classes = np.full(len(values), -1), []
+    for k in range(len(values)):
+        for c, first in enumerate(classes):
+            if not np.any(_without_zeros((rows[k] - rows[first])[None], skel, cone.slots)):
+                labels[k] = c
+                break
+        else:
+            labels[k] = len(classes)
+            classes.append(k)
+    return values[classes], labels
+
+
+def _extremum_task(skel, stage, cone, limit):
+    values, labels = _member_functionals(skel, stage, cone)
+    return _extremum_children, stage.ties.side * values, labels, cone.rows, cone.witness
+
+
+def _extremum_children(values, labels, rows, witness):
+    children = []
+    for c in range(len(values)):
+        ahead = _unit_rows(np.vstack([rows, np.delete(values[c] - values, c, axis=0)]))
+        inside, _, _ = strict_direction(ahead)
+        if inside is not None:
+            alone = np.sum(labels == c) == 1
+            children.append((np.where(labels == c, 1 if alone else 0, -1), ahead, inside))
+    return children, ""
+
+
+def _sort_task(skel, stage, cone, limit):
+    values, labels = _member_functionals(skel, stage, cone)
+    return _sort_children, stage.ties, values, labels, cone.rows, cone.witness, limit
+
+
+def _sort_children(ties, values, labels, rows, witness, limit):
+    first, second = np.triu_indices(len(values), 1)
+    if not len(first):
+        return [(np.zeros(ties.letters, dtype=int), rows, witness)], ""
+    walls = values[first] - values[second]
+    cells, flag = _subdivide(rows, walls, limit)
+    children = []
+    for sign, ahead, inside in cells:
+        table = np.zeros((len(values), len(values)), dtype=int)
+        table[first, second], table[second, first] = sign, -sign
+        signs = np.array(ties.signs(lambda a, b, table=table: table[labels[a], labels[b]]))
+        children.append((signs, ahead, inside))
+    return children, flag
+
+
+# ---------------------------------------------------------------- one pattern, without enumeration
+
+
+def pattern_along(skel: Skeleton, direction=None):
+    """Signs of a chamber whose closure contains x + t * direction, later letters under the earlier ones.
+
+    Where the direction lies on a wall, a fixed generic direction decides (`generic_direction`), so the pattern is
+    always that of one realized chamber.
+    """
+    here = skel.germ
+    n = here.x.size
+    generic = generic_direction(n)
+    first = generic if direction is None else direction
+    slots, signs = np.zeros((skel.size, n)), []
+    for stage in here.stages:
+        ties = stage.ties
+        if isinstance(ties, primitives.TwoWayTies):
+            rows = skel.rows(stage.position, ties.guard_terms)
+            letters = _lexicographic(_without_zeros(rows, skel, slots), first, generic)
+            letters = second_order.settle(skel, stage, signs, letters, first, generic)
+        else:
+            cone = Cone((), np.zeros((0, n)), generic, slots)
+            values, labels = _member_functionals(skel, stage, cone)
+            first_, second_ = np.array(list(product(range(len(values)), repeat=2))).T
+            compare = _lexicographic(values[first_] - values[second_], first, generic).reshape(len(values), -1)
+            if isinstance(ties, primitives.SortTie):
+                letters = np.array(ties.signs(lambda a, b, t=compare, c=labels: t[c[a], c[b]]), dtype=int)
+            else:
+                best = int(np.argmax((ties.side * compare).sum(axis=1)))
+                letters = np.where(labels == best, 1 if np.sum(labels == best) == 1 else 0, -1)
+        slots = skel.advance(stage, letters, slots)
+        signs += [int(s) for s in letters]
+    return np.array(signs, dtype=int)
+
+
+def generic_direction(n) -> np.ndarray:
+    """The documented direction that decides kinks by default: sin(1), sin(2), ..., normalized.
+
+    By Lindemann-Weierstrass these sines are linearly independent over the algebraic numbers, so a guard whose gradient
+    has algebraic entries (floats are) vanishes along it only where the gradient is zero.
+    """
+    d = np.sin(np.arange(1, n + 1))
+    return d / np.linalg.norm(d)
+
+
+def _lexicographic(functionals, first, generic):
+    """Sign along `first`, and where that is below rounding, along `generic`; 0 only for a zero functional."""
+    size = np.abs(functionals).max(axis=1, initial=0)
+    lead, tail = functionals @ first, functionals @ generic
+    return np.where(
+        size == 0, 0, np.where(np.abs(lead) > 1e-12 * size * np.linalg.norm(first), np.sign(lead), np.sign(tail))
+    ).astype(int)

@@ -1,0 +1,120 @@
+"""The guards that vanish at x.
+
+A kink is active iff |guard| <= tol * scale, where scale is the guard's forward evaluation in absolute values: the
+size of the terms that cancel. The tolerance is part of the question, so `Germ` carries it, with the smallest
+|guard| / scale among the guards that were decided.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import primitives
+from .graph import Graph, Tape, from_function, point, run
+
+TOL = 1e-9
+
+
+@dataclass(frozen=True)
+class Kink:
+    """One letter of a pattern.
+
+    name: "h1[0, 3]" in a network (node and index), "maximum1[3]" elsewhere (operation, its number, index), with the
+    competing entry appended for max, min and sort. operation: as written by the user. entry: index in the output of
+    that operation. guard: its value at x (units of the operation's argument); scale: what it was compared with.
+    """
+
+    name: str
+    operation: str
+    entry: tuple
+    guard: float
+    scale: float
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """The ties of one operation that are decided together: letters first..first + ties.letters of the pattern."""
+
+    position: int
+    first: int
+    ties: object
+
+    @property
+    def letters(self):
+        return slice(self.first, self.first + self.ties.letters)
+
+
+@dataclass(frozen=True, eq=False)
+class Germ:
+    """f near x: the recorded graph, its values at x, the pieces decided there, and the ties left open.
+
+    tape: the values at x (a tie resolved any way: its pieces agree there). decided: operation -> the wires of its
+    decided entries; `branches(signs)` completes them. margin: the smallest |guard| / scale of a decided guard (inf
+    if there is none).
+    """
+
+    graph: Graph
+    x: np.ndarray
+    tol: float
+    tape: Tape
+    decided: dict
+    stages: tuple[Stage, ...]
+    kinks: tuple[Kink, ...]
+    margin: float
+
+    def branches(self, signs):
+        """The Branch of every piecewise operation under the signs (one int a kink)."""
+        complete = dict(self.decided)
+        for stage in self.stages:
+            complete[stage.position] = primitives.extend(
+                complete[stage.position], list(stage.ties.pieces(signs[stage.letters]))
+            )
+        return complete
+
+
+def active_kinks(f, x, *, tol=TOL) -> tuple[Kink, ...]:
+    """The kinks of f active at x, in order of execution, then C order: one `Kink` a letter of a pattern.
+
+    f: an autograd.numpy function of one flat array (n,), or a Graph; x: (n,); tol: relative to each guard's scale.
+    Raises what `from_function` raises.
+    """
+    return germ(f, x, tol=tol).kinks
+
+
+def germ(f, x, *, tol=TOL) -> Germ:
+    """Record f at x (unless it is a Graph) and separate what is decided there from what ties."""
+    if not (isinstance(tol, (float, int, np.floating)) and 0 <= tol < 1):
+        raise ValueError(f"tol is relative to the scale of a guard, so 0 <= tol < 1; got {tol!r}")
+    graph = from_function(f, x)
+    x = point(x, graph.size)
+    decided, stages, kinks, nearest = {}, [], [], [np.inf]
+    names = _namer(graph)
+
+    def branch_of(i, op, args, magnitudes):
+        branch, ties, ratio = primitives.decide(op.name, args, op.kwargs, magnitudes, tol)
+        decided[i] = branch
+        nearest.append(ratio)
+        provisional = []
+        for tie in ties:
+            stages.append(Stage(i, len(kinks), tie))
+            provisional += tie.pieces(np.zeros(tie.letters))
+            for (out, suffix), guard, scale in zip(tie.entries, tie.guards, tie.scales, strict=True):
+                entry = tuple(int(k) for k in np.unravel_index(out, op.shape)) if op.shape else ()
+                where = f"[{', '.join(map(str, entry))}]" if entry else ""
+                kinks.append(Kink(names[i] + where + suffix, op.source, entry, float(guard), float(scale)))
+        return primitives.extend(branch, provisional) if ties else branch
+
+    with np.errstate(all="ignore"):
+        tape = run(graph, x, branch_of, magnitudes=True)
+    return Germ(graph, x, float(tol), tape, decided, tuple(stages), tuple(kinks), min(nearest))
+
+
+def _namer(graph):
+    """position of a piecewise operation -> a name that is unique in the graph."""
+    names, written = {}, {}
+    for i, op in enumerate(graph.program.operations, 1):
+        if op.name in primitives.PIECEWISE:
+            base = op.label or op.source
+            count = written[base] = written.get(base, 0) + 1
+            names[i] = base if op.label and count == 1 else f"{base}.{count}" if op.label else f"{base}{count}"
+    return names

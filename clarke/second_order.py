@@ -1,0 +1,444 @@
+"""What first order cannot decide: does a pattern exist arbitrarily near x although its tangent cone is empty?
+
+Fix a prefix of letters; the pieces chosen so far make every guard met a smooth function h_j, oriented so that the
+pattern asks for h_j > 0. Let J be the gradients at x.
+
+Excluded, each a proof up to the check named:
+- identity: lambda >= 0, not 0, with sum lambda_j h_j = 0 at random points near x;
+- curvature: Gordan multipliers lambda (lambda^T J = 0) make sum lambda_j h_j a negative semidefinite quadratic
+  exactly, or its Hessian is negative definite on the common kernel of the gradients it uses;
+- dependence: with minimal Gordan support S, one h_k vanishes wherever the others of S do; then
+  h_k = sum a_j h_j with a_j(x) < 0 (Hadamard's lemma), which contradicts h > 0 near x.
+Realized: an arc x + t d + t^2 e, or a direction, along which all h_j > 0 at five shrinking steps.
+Otherwise undecided, and said so.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+import scipy.optimize
+
+from . import primitives
+from .arrangements import TooManyChambers, strict_direction
+from .graph import hessian, run
+
+STEP = 1e-5  # length of the displacement at which a chamber found at first order is looked at
+RADIUS = 1e-2  # of the random points at which identities are checked, relative to max(1, |x|)
+_STEPS = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4)  # of an arc, in the same unit
+_IDENTITY = 1e-9  # residual, relative to the largest term, below which a sum counts as identically zero
+_DRAWS = 200
+
+
+@dataclass(frozen=True, eq=False)
+class Condition:
+    """orientation * (sum of the terms of operation `position`) > 0; orientation 0 asks nothing."""
+
+    position: int
+    terms: tuple
+    orientation: int
+
+
+def _conditions(stage, signs):
+    terms, orientation = stage.ties.constraints(signs)
+    return [
+        Condition(stage.position, tuple((k, e[[i]], c[[i]]) for k, e, c in terms), int(orientation[i]))
+        for i in range(len(orientation))
+    ]
+
+
+def _unit(skel):
+    return max(1.0, float(np.max(np.abs(skel.germ.x))))
+
+
+def _values(skel, signs, conditions, points):
+    """(T, c): the conditions' guards, unoriented and less their value at x, under the pieces of `signs`.
+
+    `signs` may be a prefix: operations after it take any piece, which no condition of the prefix sees. Rows that
+    leave the domain of f are nan.
+    """
+    here = skel.germ
+    letters = np.zeros(len(here.kinks), dtype=int)
+    letters[: len(signs)] = signs
+    branches = here.branches(letters)
+    found = []
+    for y in [here.x, *points]:
+        with np.errstate(all="ignore"):
+            tape = run(here.graph, y, lambda i, op, args, sizes: branches[i])
+        flats = {c.position: [np.ravel(np.asarray(a, float)) for a in tape.arguments[c.position]] for c in conditions}
+        found.append([sum(float(coef[0] * flats[c.position][k][e[0]]) for k, e, coef in c.terms) for c in conditions])
+    values = np.array(found).reshape(len(points) + 1, len(conditions))
+    return values[1:] - values[0]
+
+
+def _gradients(skel, signs, conditions):
+    """(c, n): the guards' gradients at x under the pieces of `signs` (rounding set to zero)."""
+    slots = np.zeros((skel.size, skel.germ.x.size))
+    for stage in skel.germ.stages:
+        if stage.first >= len(signs):
+            break
+        letters = np.zeros(stage.ties.letters, dtype=int)
+        known = np.asarray(signs[stage.letters])
+        letters[: len(known)] = known
+        slots = skel.advance(stage, letters, slots)
+    rows = np.array([skel.rows(c.position, c.terms)[0] for c in conditions]).reshape(len(conditions), -1)
+    values = skel.under(rows, slots)
+    n = skel.germ.x.size
+    size = np.abs(rows[:, :n]).max(axis=1, initial=0) + np.abs(rows[:, n:]) @ np.abs(slots).max(axis=1, initial=0)
+    values[np.abs(values).max(axis=1, initial=0) <= skel.germ.tol * size] = 0.0
+    return values
+
+
+def _points_near(skel, count, seed=0):
+    """(count, n) random points at distance RADIUS from x: identities of smooth functions are checked there."""
+    rng = np.random.default_rng([seed, skel.germ.x.size, count])
+    directions = rng.standard_normal((count, skel.germ.x.size))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    return skel.germ.x + RADIUS * _unit(skel) * directions
+
+
+# ---------------------------------------------------------------- the identity that makes first order exact
+
+
+def relations_persist(skel, signs) -> bool:
+    """Do the linear relations between the guards' gradients on this chamber hold for the guards themselves?
+
+    Checked at three random points near x; mute letters are the relation h_j = 0.
+    """
+    conditions = [c for stage in skel.germ.stages for c in _conditions(stage, signs[stage.letters])]
+    J = _gradients(skel, signs, conditions)
+    length = np.linalg.norm(J, axis=1)
+    scaled = J / np.where(length > 0, length, 1.0)[:, None]
+    relations = scipy.linalg.null_space(scaled.T, rcond=1e-9).T  # (r, c)
+    if not len(relations):
+        return True
+    values = _values(skel, signs, conditions, _points_near(skel, 3)) / np.where(length > 0, length, 1.0)
+    if not np.all(np.isfinite(values)):
+        return False
+    residual = np.abs(values @ relations.T)
+    noise = np.abs(relations) @ _rounding(skel, conditions, length)
+    return bool(np.all(residual <= _IDENTITY * (np.abs(values) @ np.abs(relations.T)) + noise))
+
+
+def _rounding(skel, conditions, length):
+    """(c,): what rounding may leave in a guard's value near x, in units of its gradient."""
+    sizes = skel.germ.tape.magnitudes
+    found = []
+    for c in conditions:
+        op = skel.germ.graph.program.operations[c.position - 1]
+        parents = dict(zip(op.argnums, op.parents, strict=True))
+        found.append(sum(float(np.ravel(sizes[parents[k]])[e[0]]) for k, e, _ in c.terms if k in parents))
+    return 1e-14 * (np.array(found) + _unit(skel)) / np.where(length > 0, length, 1.0)
+
+
+# ---------------------------------------------------------------- the search, letter by letter
+
+
+def search(skel, first_order, max_chambers):
+    """(witness of every realized pattern, undecided prefixes, reason), deciding each letter under its prefix.
+
+    first_order: signs -> witness; a prefix of one of these without mute letters needs no search.
+    """
+    realized, undecided, settled = {(): None}, [], set()
+    known = {}
+    for signs, witness in first_order.items():
+        for length in range(len(signs) + 1):
+            if 0 in signs[:length]:
+                break  # a mute letter of first order may have a sign at second order
+            known.setdefault(signs[:length], witness)
+    past = []
+    for stage in skel.germ.stages:
+        for step in _steps(skel, stage):
+            grown = {}
+            for prefix, _ in realized.items():
+                for letters, conditions in step(prefix):
+                    signs = prefix + letters
+                    if signs in known:
+                        grown[signs] = known[signs]
+                        continue
+                    path = [*_past(past, prefix), *_current(skel, stage, prefix), *conditions]
+                    verdict, witness, how = _decide(skel, prefix, path)
+                    if verdict:
+                        grown[signs] = witness
+                    elif verdict is None:
+                        undecided.append("".join("-0+"[s + 1] for s in signs))
+                    settled.add(how)
+                if len(grown) > max_chambers:
+                    raise TooManyChambers(len(grown), max_chambers)
+            realized = grown
+        past.append(stage)
+    if undecided:
+        reason = (
+            f"{len(undecided)} pattern(s) could be neither realized nor excluded by identities, curvature, dependence "
+            "or a search along arcs; see undecided"
+        )
+    else:
+        reason = "first order, and beyond it: " + ", ".join(sorted(settled))
+    return realized, undecided, reason
+
+
+def _past(stages, prefix):
+    return [c for stage in stages for c in _conditions(stage, np.array(prefix[stage.letters])) if c.orientation]
+
+
+def _current(skel, stage, prefix):
+    done = len(prefix) - stage.first
+    if done <= 0 or isinstance(stage.ties, primitives.ExtremumTie):
+        return []
+    letters = np.zeros(stage.ties.letters, dtype=int)
+    letters[:done] = prefix[stage.first :]
+    return [c for c in _conditions(stage, letters)[:done] if c.orientation]
+
+
+def _steps(skel, stage):
+    """Functions prefix -> [(letters, conditions they add)], one a letter (one a group for max and min)."""
+    if isinstance(stage.ties, primitives.ExtremumTie):
+        return [lambda prefix: _winners(skel, stage, prefix)]
+
+    def step(prefix):
+        letters = np.zeros(stage.ties.letters, dtype=int)
+        done = len(prefix) - stage.first
+        letters[:done] = prefix[stage.first :]
+        condition = _conditions(stage, letters)[done]
+        if _vanishes(skel, prefix, [condition]):
+            return [((0,), [])]
+        return [((s,), [Condition(condition.position, condition.terms, s)]) for s in (-1, 1)]
+
+    return [step] * stage.ties.letters
+
+
+def _winners(skel, stage, prefix):
+    k = stage.ties.letters
+    options = {}
+    for w in range(k):
+        letters = np.full(k, -1)
+        letters[w] = 1
+        conditions = _conditions(stage, letters)
+        twins = [j for j, c in zip(np.delete(np.arange(k), w), conditions, strict=True) if _vanishes(skel, prefix, [c])]
+        if twins:
+            letters[[w, *twins]] = 0
+        options.setdefault(tuple(int(s) for s in letters), [c for c in _conditions(stage, letters) if c.orientation])
+    return list(options.items())
+
+
+def _vanishes(skel, prefix, conditions):
+    """Are these guards zero at random points near x?"""
+    values = _values(skel, prefix, conditions, _points_near(skel, 3))
+    return bool(np.all(np.abs(values) <= _rounding(skel, conditions, np.zeros(len(conditions)))))
+
+
+def _decide(skel, prefix, path):
+    """(True, witness, how) | (False, None, how) | (None, None, how) for the path conditions, all to be positive."""
+    if not path:
+        return True, np.eye(skel.germ.x.size)[0], "no condition"
+    orientation = np.array([c.orientation for c in path])
+    J = orientation[:, None] * _gradients(skel, prefix, path)
+    length = np.linalg.norm(J, axis=1)
+    direction, _, multipliers = strict_direction(J)
+    if direction is not None:
+        return True, direction, "strictly feasible cones"
+    points = _points_near(skel, 2 * len(path) + 10, seed=1)
+    values = orientation * _values(skel, prefix, path, points)
+    finite = values[np.all(np.isfinite(values), axis=1)]
+    if len(finite) > len(path) and _identity(finite, _rounding(skel, path, np.zeros(len(path)))):
+        return False, None, "identities among the guards"
+    multipliers = multipliers / np.where(length > 0, length, 1.0)  # for the rows as they are
+    support = multipliers > 1e-12 * multipliers.max()
+    kernel = scipy.linalg.null_space(J[support], rcond=1e-9) if np.any(J[support]) else np.eye(J.shape[1])
+    H = _hessian(skel, prefix, path, orientation * multipliers)
+    curvature = kernel.T @ H @ kernel
+    scale = np.abs(H).max(initial=0.0)
+    if scale > 0 and kernel.shape[1] and np.linalg.eigvalsh(curvature).max() < -1e-6 * scale:
+        return False, None, "negative curvature of a Gordan combination"
+    if np.linalg.eigvalsh(H).max() <= 1e-9 * scale and scale > 0:
+        steps = points - skel.germ.x
+        exact = 0.5 * np.einsum("ti,ij,tj->t", steps, H, steps)
+        error = np.abs(values @ multipliers - exact)
+        if np.all(error <= _IDENTITY * np.abs(exact).max() + 1e-14 * np.abs(values).max()):
+            return False, None, "negative semidefinite Gordan combinations"
+    if _dependent(skel, prefix, path, support, J):
+        return False, None, "a guard that vanishes with the others"
+    witness = _arc(skel, prefix, path, orientation, J, kernel, curvature)
+    if witness is not None:
+        return True, witness, "arcs of second order"
+    return None, None, "undecided"
+
+
+def _identity(values, noise):
+    """Is there lambda >= 0, not 0, with values @ lambda = 0 at every sample?"""
+    size = np.abs(values).max(axis=0)
+    if np.any(size <= noise):
+        return True
+    scaled = values / size
+    direction, _, lam = strict_direction(scaled.T)  # Gordan again: rows are samples now
+    return direction is None and bool(np.abs(scaled @ lam).max() <= _IDENTITY + (lam / size) @ noise)
+
+
+def _hessian(skel, prefix, path, weights):
+    """Hessian at x of sum weights_j * guard_j under the prefix's pieces."""
+    here = skel.germ
+    letters = np.zeros(len(here.kinks), dtype=int)
+    letters[: len(prefix)] = prefix
+    cotangents = {}
+    for c, weight in zip(path, weights, strict=True):
+        op = here.graph.program.operations[c.position - 1]
+        parents = dict(zip(op.argnums, op.parents, strict=True))
+        for k, entry, coef in c.terms:
+            if k in parents and weight:
+                g = cotangents.setdefault(parents[k], np.zeros(np.shape(here.tape.values[parents[k]])))
+                g.reshape(-1)[entry[0]] += weight * coef[0]
+    return hessian(here.graph, here.x, here.branches(letters), cotangents)
+
+
+def _dependent(skel, prefix, path, support, J):
+    """With a minimal Gordan support: does one guard of it vanish on the common zero set of the others?"""
+    indices = np.flatnonzero(support)
+    if len(indices) < 2 or np.linalg.matrix_rank(J[indices], tol=1e-9 * np.abs(J).max()) != len(indices) - 1:
+        return False
+    for k in indices:
+        others = [path[j] for j in indices if j != k]
+        noise = _rounding(skel, [path[k]], np.zeros(1))[0]
+        zeros = [_newton(skel, prefix, others, y) for y in _points_near(skel, 3, seed=2)]
+        if any(z is None for z in zeros):
+            continue
+        rest = _values(skel, prefix, [path[k]], zeros)[:, 0]
+        generic = np.abs(_values(skel, prefix, [path[k]], _points_near(skel, 3, seed=2))).max()
+        if np.all(np.abs(rest) <= _IDENTITY * generic + 100 * noise):
+            return True
+    return False
+
+
+def _newton(skel, prefix, conditions, start):
+    """A common zero of the guards near start, by least-norm Newton steps with differenced Jacobians; None if lost."""
+    y, h = start.copy(), 1e-6 * _unit(skel)
+    for _ in range(30):
+        around = [y, *(y + h * e for e in np.eye(y.size)), *(y - h * e for e in np.eye(y.size))]
+        values = _values(skel, prefix, conditions, around)
+        if not np.all(np.isfinite(values)):
+            return None
+        jacobian = (values[1 : y.size + 1] - values[y.size + 1 :]).T / (2 * h)
+        step = np.linalg.lstsq(jacobian, -values[0], rcond=1e-9)[0]
+        y = y + step
+        if np.linalg.norm(step) <= 1e-14 * _unit(skel):
+            break
+    close = np.linalg.norm(y - skel.germ.x) <= 10 * RADIUS * _unit(skel)
+    return y if close else None
+
+
+# ---------------------------------------------------------------- realizing
+
+
+def _arc(skel, prefix, path, orientation, J, kernel, curvature):
+    """A displacement w with all conditions positive at x + w, on an arc that stays positive down to x; or None."""
+    rng = np.random.default_rng([3, J.shape[1], len(path)])
+    n, unit = J.shape[1], _unit(skel)
+    seeds = []
+    if kernel.shape[1]:
+        eigenvectors = kernel @ np.linalg.eigh(curvature)[1][:, ::-1]
+        seeds += [s * v for v in eigenvectors.T for s in (1, -1)]
+        seeds += list(rng.standard_normal((_DRAWS, kernel.shape[1])) @ kernel.T)
+    lengths = np.linalg.norm(J, axis=1)
+    scaled = J / np.where(lengths > 0, lengths, 1.0)[:, None]
+    for seed in seeds:
+        d = _into_cone(scaled, seed)
+        if d is None:
+            continue
+        for candidate in (d, d + 0.3 * _into_cone_noise(scaled, rng, n)):
+            witness = _verified(skel, prefix, path, orientation, candidate, np.zeros(n), unit)
+            if witness is not None:
+                return witness
+            e = _second_order_step(skel, prefix, path, orientation, J, candidate)
+            if e is not None:
+                witness = _verified(skel, prefix, path, orientation, candidate, e, unit)
+                if witness is not None:
+                    return witness
+    return None
+
+
+def _into_cone(rows, v):
+    """The unit vector along the projection of v on {d: rows d >= 0}, or None when that is zero."""
+    lam, _ = scipy.optimize.nnls(rows.T, -v, maxiter=100 * max(len(rows), 1))
+    d = v + rows.T @ lam
+    length = np.linalg.norm(d)
+    return d / length if length > 1e-6 * np.linalg.norm(v) else None
+
+
+def _into_cone_noise(rows, rng, n):
+    d = _into_cone(rows, rng.standard_normal(n))
+    return np.zeros(n) if d is None else d
+
+
+def _second_order_step(skel, prefix, path, orientation, J, d):
+    """e with J_j e + q_j(d)/2 > 0 wherever J_j d = 0, q_j the second derivative along d; None if there is none."""
+    t = 1e-3 * _unit(skel)
+    both = _values(skel, prefix, path, [skel.germ.x + t * d, skel.germ.x - t * d])
+    if not np.all(np.isfinite(both)):
+        return None
+    q = orientation * both.sum(axis=0) / t**2
+    lengths = np.where(np.linalg.norm(J, axis=1) > 0, np.linalg.norm(J, axis=1), 1.0)
+    flat = np.abs(J @ d) <= 1e-9 * lengths
+    if not flat.any():
+        return np.zeros(d.size)
+    # maximize the slack s of J e + q/2 >= s over |e| <= 10: homogenize with one more coordinate
+    lifted = np.column_stack([J[flat], q[flat] / 2])
+    rows = np.vstack([lifted, np.eye(d.size + 1)[-1:]])
+    direction, _, _ = strict_direction(rows)
+    if direction is None or direction[-1] <= 1e-9:
+        return None
+    return direction[:-1] / direction[-1]
+
+
+def _verified(skel, prefix, path, orientation, d, e, unit):
+    """The displacement at the middle step if every condition is positive at all steps, else None."""
+    largest = max(np.linalg.norm(d), np.linalg.norm(e) * _STEPS[0] * unit, 1e-300)
+    steps = [(t * unit * d + (t * unit) ** 2 * e) / max(1.0, largest) for t in _STEPS]
+    values = orientation * _values(skel, prefix, path, [skel.germ.x + w for w in steps])
+    noise = _rounding(skel, path, np.zeros(len(path)))
+    if np.all(np.isfinite(values)) and np.all(values > noise):
+        return steps[-1]
+    return None
+
+
+def onto_facet(skel, signs, normal, start):
+    """The point start + c * normal on the facet of this pattern with that normal at x, by chord steps; None if lost.
+
+    Guards that share the normal must vanish together there (otherwise the facet at x opens into a thin chamber), and
+    the other conditions of the pattern must hold.
+    """
+    conditions = [c for stage in skel.germ.stages for c in _conditions(stage, signs[stage.letters])]
+    J = _gradients(skel, signs, conditions)
+    slope = J @ normal
+    parallel = np.linalg.norm(J - np.outer(slope, normal), axis=1) <= 1e-9 * np.abs(slope)
+    on = parallel & (slope != 0)
+    shared, slopes = [conditions[k] for k in np.flatnonzero(on)], slope[on]
+    if not shared:
+        return None
+    y = start
+    for _ in range(60):
+        steps = _values(skel, signs, shared, [y])[0] / slopes
+        if not np.all(np.isfinite(steps)):
+            return None
+        y = y - steps[0] * normal
+        if np.abs(steps[0]) <= 1e-15 * _unit(skel):
+            break
+    values = _values(skel, signs, conditions, [y])[0]
+    holds = np.array([c.orientation for c in conditions]) * values >= -_rounding(skel, conditions, np.zeros(len(conditions)))
+    met = np.abs(values[on] / slopes) <= 1e-12 * _unit(skel)
+    return y if np.all(met) and np.all(holds[~on]) else None
+
+
+def settle(skel, stage, prefix, letters, first, generic):
+    """Letters of a two-way stage along a direction, those with zero gradient looked at beyond first order."""
+    letters = np.array(letters, dtype=int)
+    flat = np.flatnonzero(letters == 0)
+    if not len(flat):
+        return letters
+    conditions = _conditions(stage, np.zeros(stage.ties.letters, dtype=int))
+    unit = _unit(skel)
+    for direction in (first, generic):
+        steps = [skel.germ.x + t * unit * direction for t in _STEPS]
+        values = _values(skel, np.array(prefix), conditions, steps)[:, flat]
+        noise = _rounding(skel, [conditions[k] for k in flat], np.zeros(len(flat)))
+        sign = np.where(np.all(values > noise, axis=0), 1, np.where(np.all(values < -noise, axis=0), -1, 0))
+        letters[flat] = np.where(letters[flat] == 0, sign, letters[flat])
+    return letters

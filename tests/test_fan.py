@@ -1,0 +1,352 @@
+"""The fan: every pattern realized arbitrarily near x, and no other."""
+
+import math
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import autograd.numpy as np
+import numpy as onp
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracles import relu_patterns_by_lp
+from strategies import Net, nets, relu_maximum
+
+import clarke
+from clarke import fan as fans
+from clarke import models
+from clarke.graph import run
+from clarke.importers.nnet import from_nnet
+from clarke.kinks import germ
+from clarke.primitives import natural_branch
+from clarke.skeleton import skeleton
+
+ACAS = Path(__file__).resolve().parents[2] / "shared" / "data" / "acasxu"
+
+
+def relu(z):
+    return np.maximum(z, 0.0)
+
+
+def pattern_at(net, y, noise):
+    """The letters, at y, of the units that vanish at net.x."""
+    before, after = net.preactivations(net.x), net.preactivations(y)
+    signs = onp.concatenate([v[z == 0] for z, v in zip(before, after, strict=True)])
+    return "".join("0" if abs(s) <= noise else "+" if s > 0 else "-" for s in signs)
+
+
+@given(nets(max_inputs=3, max_width=3, max_depth=3))
+@settings(max_examples=150, deadline=None)
+def test_the_fan_of_a_relu_net_is_what_one_linear_program_a_sign_vector_finds(net):
+    fan = clarke.local_fan(net, net.x)
+    assert set(fan.patterns) == set(relu_patterns_by_lp(net, net.x))
+    assert fan.complete
+    assert fan.undecided == ()
+    assert len(fan.kinks) == sum(int((z == 0).sum()) for z in net.preactivations(net.x))
+
+
+@given(nets(max_inputs=3, max_width=3, max_depth=2), st.integers(0, 2**32 - 1))
+@settings(deadline=None)
+def test_no_random_direction_leaves_the_fan_and_every_witness_reproduces_its_pattern(net, seed):
+    fan = clarke.local_fan(net, net.x)
+    directions = onp.random.default_rng(seed).integers(-(2**20), 2**20, (50, len(net.x)))
+    for direction in directions:  # dyadic, so the preactivations there are exact and a mute letter is an exact 0
+        assert pattern_at(net, net.x + direction * 2.0**-32, noise=0) in fan.patterns
+    for pattern, witness in zip(fan.patterns, fan.witnesses, strict=True):
+        assert pattern_at(net, net.x + 1e-3 * witness, noise=1e-13) == pattern
+        assert onp.linalg.norm(witness) == pytest.approx(1)
+
+
+@given(nets(max_width=3), st.randoms(use_true_random=False))
+@settings(deadline=None)
+def test_permuting_the_neurons_of_a_layer_permutes_the_letters(net, random):
+    W, b = net.layers[0]
+    order = list(range(len(W)))
+    random.shuffle(order)
+    V, c = net.layers[1]
+    shuffled = Net(((W[order], b[order]), (V[:, order], c), *net.layers[2:]), net.x)
+    tied = onp.flatnonzero(net.preactivations(net.x)[0] == 0)
+    place = [[k for k in order if k in tied].index(t) for t in tied]
+    tail = len(tied)
+    expected = {p for p in clarke.local_fan(net, net.x).patterns}
+    found = {"".join(p[i] for i in place) + p[tail:] for p in clarke.local_fan(shuffled, net.x).patterns}
+    assert found == expected
+
+
+@given(nets(max_width=3), st.integers(1, 4))
+@settings(deadline=None)
+def test_a_positive_rescaling_of_the_function_or_of_the_point_changes_no_pattern(net, k):
+    expected = clarke.local_fan(net, net.x).patterns
+    assert clarke.local_fan(lambda x: 2.0**-k * net(x), net.x).patterns == expected
+    assert clarke.local_fan(lambda x: net(x * 2.0**k), net.x / 2.0**k).patterns == expected
+
+
+@given(nets(max_inputs=3, max_width=3))
+@settings(deadline=None)
+def test_a_unimodular_change_of_variables_changes_no_pattern(net):
+    n = len(net.x)
+    shear = onp.eye(n) + onp.triu(onp.ones((n, n)), 1)
+    back = onp.linalg.inv(shear).round()
+    expected = clarke.local_fan(net, net.x).patterns
+    assert clarke.local_fan(lambda y: net(np.dot(shear, y)), back @ net.x).patterns == expected
+
+
+@given(nets(max_width=2))
+@settings(deadline=None)
+def test_splitting_a_kinked_unit_in_two_doubles_its_letter_and_nothing_else(net):
+    (W, b), (V, c) = net.layers[0], net.layers[1]
+    unit = int(onp.argmin(onp.abs(W @ net.x + b)))
+    wide = onp.insert(W, unit, W[unit], axis=0), onp.insert(b, unit, b[unit])
+    halved = onp.insert(V, unit, V[:, unit] / 2, axis=1)
+    halved[:, unit + 1] = V[:, unit] / 2
+    split = Net((wide, (halved, c), *net.layers[2:]), net.x)
+    tied = onp.flatnonzero(W @ net.x + b == 0)
+    if unit not in tied:
+        assert clarke.local_fan(split, net.x).patterns == clarke.local_fan(net, net.x).patterns
+        return
+    at = list(tied).index(unit)
+    expected = {p[: at + 1] + p[at] + p[at + 1 :] for p in clarke.local_fan(net, net.x).patterns}
+    assert set(clarke.local_fan(split, net.x).patterns) == expected
+
+
+SEVEN_RELUS = {
+    "maximum": relu_maximum,
+    "abs": lambda z: (np.abs(z) + z) / 2,
+    "minimum": lambda z: -np.minimum(-z, 0.0),
+    "clip": lambda z: np.clip(z, 0.0, np.inf),
+    "sort": lambda z: np.sort(np.array([z, 0.0 * z]), axis=0)[1],
+    "max over an axis": lambda z: np.max(np.array([z, 0.0 * z]), axis=0),
+    "leaky with slope 0": lambda z: np.maximum(z, 0.0 * z),
+}
+
+
+@pytest.mark.parametrize("spelling", SEVEN_RELUS)
+@given(net=nets(max_inputs=2, max_width=3))
+@settings(max_examples=25, deadline=None)
+def test_seven_spellings_of_relu_have_one_number_of_patterns(spelling, net):
+    fan = clarke.local_fan(lambda x: net(x, SEVEN_RELUS[spelling]), net.x)
+    assert len(fan.patterns) == len(clarke.local_fan(net, net.x).patterns)
+    assert fan.complete
+
+
+def test_tied_duplicate_units_have_four_of_sixteen_patterns():
+    fan = clarke.local_fan(lambda x: relu(x[0]) + relu(x[0]) + relu(2 * x[1]) + relu(x[1]), onp.zeros(2))
+    assert fan.patterns == ("----", "--++", "++--", "++++")
+
+
+def compare_exchanges(x, comparators):
+    wires = [x[i] for i in range(len(x))]
+    for i, j in comparators:
+        wires[i], wires[j] = np.minimum(wires[i], wires[j]), np.maximum(wires[i], wires[j])
+    return np.array(wires)
+
+
+BUBBLE = [(i, i + 1) for sweep in range(4) for i in range(4 - sweep)]
+OPTIMAL = [(0, 1), (3, 4), (2, 4), (2, 3), (0, 3), (0, 2), (1, 4), (1, 3), (1, 2)]
+
+
+@pytest.mark.parametrize("comparators", [BUBBLE, OPTIMAL])
+def test_a_sorting_network_on_five_wires_has_120_patterns_at_the_diagonal(comparators):
+    fan = clarke.local_fan(lambda x: compare_exchanges(x, comparators), onp.full(5, 0.5))
+    assert len(fan.patterns) == 120
+    assert fan.complete
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5])
+def test_sort_has_a_pattern_for_each_order_and_median_and_max_for_each_piece(n):
+    x = onp.full(n, 2.0)
+    assert len(clarke.local_fan(np.sort, x).patterns) == math.factorial(n)
+    assert len(clarke.local_fan(np.max, x).patterns) == n
+    assert len(clarke.local_fan(np.min, x).patterns) == n
+    assert len(clarke.local_fan(lambda y: np.linalg.norm(y, np.inf), onp.zeros(n)).patterns) == 2 * n
+
+
+def tournament(x):
+    entries = [x[i] for i in range(len(x))]
+    while len(entries) > 1:
+        entries = [np.maximum(entries[0], entries[1]), *entries[2:]]
+    return entries[0]
+
+
+def test_a_tournament_of_n_inputs_has_2_to_the_n_minus_1_patterns():
+    assert len(clarke.local_fan(tournament, onp.zeros(5)).patterns) == 2**4
+
+
+def test_folding_and_comparing_has_2_to_the_n_n_factorial_patterns():
+    fan = clarke.local_fan(lambda x: np.sort(np.abs(x)), onp.zeros(3))
+    assert len(fan.patterns) == 2**3 * math.factorial(3)
+
+
+def test_max_of_x_minus_x_and_0_never_lets_0_win():
+    fan = clarke.local_fan(lambda x: np.max(np.array([x[0], -x[0], 0.0 * x[0]])), onp.zeros(1))
+    assert set(fan.patterns) == {"+--", "-+-"}
+
+
+def test_a_max_over_equal_entries_says_0_for_the_twins_that_win_together():
+    fan = clarke.local_fan(lambda x: np.max(np.array([x[0], x[0], x[1]])), onp.zeros(2))
+    assert set(fan.patterns) == {"00-", "--+"}
+
+
+def test_a_dead_unit_is_mute_and_splits_nothing():
+    W = onp.array([[1.0], [0.0]])
+    fan = clarke.local_fan(lambda x: np.sum(relu(np.dot(W, x))), onp.zeros(1))
+    assert fan.patterns == ("-0", "+0")
+
+
+def test_a_smooth_point_has_one_pattern_and_no_letters():
+    fan = clarke.local_fan(lambda x: np.sum(relu(x) ** 2), onp.array([1.0, -2.0]))
+    assert fan.patterns == ("",)
+    assert fan.kinks == ()
+    assert fan.complete
+    assert fan.witnesses.shape == (1, 2)
+    assert fan.margin == pytest.approx(1.0)
+
+
+# ---------------------------------------------------------------- parameter space
+
+
+def test_tangent_guards_have_three_patterns_where_first_order_sees_two():
+    for sign in (1, -1):
+        fan = clarke.local_fan(lambda z, s=sign: relu(z[0]) + relu(s * z[0] - z[1] ** 2), onp.zeros(2))
+        assert len(fan.patterns) == 3
+        assert fan.complete
+    assert set(clarke.local_fan(lambda z: relu(z[0]) + relu(z[0] - z[1] ** 2), onp.zeros(2)).patterns) == {"--", "+-", "++"}
+
+
+def test_a_product_of_parameters_is_decided_at_second_order():
+    fan = clarke.local_fan(lambda w: relu(w[1] * relu(w[0])) + relu(w[0]), onp.zeros(2))
+    assert set(fan.patterns) == {"-0-", "+-+", "+++"}  # maximum1, the guard w1 relu(w0), the second relu(w0)
+    assert fan.complete
+
+
+def test_a_shared_bias_has_six_patterns_where_first_order_sees_four():
+    def f(z):
+        a = relu(z[0])
+        return a + relu(z[1] * a + z[2]) + relu(-z[1] * a + z[2])
+
+    fan = clarke.local_fan(f, onp.zeros(3))
+    assert set(fan.patterns) == {"---", "-++", "+--", "+-+", "++-", "+++"}
+    assert fan.complete
+
+
+def test_the_cusp_is_found_with_a_displacement_inside_it():
+    fan = clarke.local_fan(lambda z: relu(z[1] - z[0] ** 2) - relu(z[1] - 2 * z[0] ** 2), onp.zeros(2))
+    assert set(fan.patterns) == {"--", "+-", "++"}
+    x, y = fan.witnesses[fan.patterns.index("+-")]
+    assert x**2 < y < 2 * x**2
+
+
+def test_duplicated_samples_exclude_the_mixed_patterns_by_an_identity():
+    fan = clarke.local_fan(lambda z: relu(z[0] * z[1]) + relu(2 * z[0] * z[1]), onp.zeros(2))
+    assert set(fan.patterns) == {"--", "++"}
+    assert fan.complete
+
+
+def test_what_cannot_be_settled_is_listed_and_never_called_complete():
+    fan = clarke.local_fan(lambda z: relu(z[0]) + relu(z[0] - z[1] ** 4), onp.zeros(2))
+    assert not fan.complete
+    assert set(fan.undecided) == {"-+", "+-"}
+    assert "see undecided" in fan.reason
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_independent_guards_in_parameter_space_have_all_patterns(width):
+    """Kinked units with weights of their own, fed by a sample that is not 0: the gradients are independent."""
+    net = clarke.mlp(
+        (2, width, 1),
+        activation="relu",
+        loss="squared",
+        inputs=onp.array([[1.0, 2.0]]),
+        targets=onp.ones((1, 1)),
+        theta=onp.concatenate([onp.tile([2.0, -1.0], width), onp.zeros(width), onp.ones(width), [0.0]]),
+    )
+    fan = clarke.local_fan(net.function(), net.point())
+    assert len(fan.patterns) == 2**width
+    assert fan.complete
+
+
+def test_parameter_space_fans_of_two_layers_agree_with_sampling():
+    rng = onp.random.default_rng(5)
+    for _ in range(8):
+        inputs = rng.integers(-2, 3, (2, 2)).astype(float)
+        W1, W2 = rng.integers(-2, 3, (2, 2)).astype(float), rng.integers(-2, 3, (2, 2)).astype(float)
+        b1 = -W1 @ inputs[0]
+        theta = onp.concatenate([W1.ravel(), b1, W2.ravel(), onp.zeros(2), [1.0, -1.0], [0.5]])
+        net = clarke.mlp((2, 2, 2, 1), activation="relu", loss="squared", inputs=inputs, targets=onp.ones((2, 1)), theta=theta)
+        graph = net.function()
+        fan = clarke.local_fan(graph, net.point())
+        here = germ(graph, net.point())
+        seen = set()
+        for direction in rng.standard_normal((400, graph.size)):
+            signs = fans.pattern_along(skeleton(here), direction)
+            seen.add(fans.text(signs))
+        assert seen <= set(fan.patterns) or not fan.complete
+
+
+# ---------------------------------------------------------------- the interface
+
+
+def test_more_patterns_than_allowed_is_an_error_with_the_count():
+    with pytest.raises(clarke.TooManyChambers, match="max_chambers=100") as caught:
+        clarke.local_fan(np.sort, onp.ones(6), max_chambers=100)
+    assert caught.value.count > 100
+
+
+def test_max_chambers_must_be_a_positive_integer():
+    with pytest.raises(ValueError, match="max_chambers must be a positive integer; got 0"):
+        clarke.local_fan(np.sort, onp.ones(2), max_chambers=0)
+
+
+@pytest.mark.parametrize("tol", [-1.0, 1.0, "1e-9", onp.array([1e-9])])
+def test_tol_is_a_relative_tolerance(tol):
+    with pytest.raises(ValueError, match="tol is relative"):
+        clarke.local_fan(np.sort, onp.ones(2), tol=tol)
+
+
+def test_the_tolerance_is_part_of_the_question():
+    f, x = (lambda x: np.abs(x[0] - 1.0)), onp.array([1.0 + 1e-7])
+    assert clarke.local_fan(f, x).patterns == ("",)
+    assert clarke.local_fan(f, x, tol=1e-6).patterns == ("-", "+")
+    assert clarke.local_fan(f, x).margin == pytest.approx(0.5e-7, rel=1e-6)
+
+
+def test_the_fan_does_not_depend_on_the_mapper():
+    net = models.digits()
+    graph = net.function("x")
+    expected = clarke.local_fan(graph, onp.zeros(3))
+    with ProcessPoolExecutor(2) as pool:
+        found = clarke.local_fan(graph, onp.zeros(3), mapper=pool.map)
+    assert found.patterns == expected.patterns
+    assert (found.witnesses == expected.witnesses).all()
+
+
+def test_the_digits_network_at_the_mean_image_has_365_of_2_to_the_24_patterns():
+    fan = clarke.local_fan(models.digits().function("x"), onp.zeros(3))
+    assert len(fan.kinks) == 24
+    assert len(fan.patterns) == 365
+    assert fan.complete
+    assert any("0" in p for p in fan.patterns)
+
+
+@pytest.mark.skipif(not ACAS.exists(), reason="the ACAS Xu networks are not beside the checkout")
+@pytest.mark.parametrize("name", ["1_1", "2_9", "3_3"])
+def test_at_a_vertex_of_an_acas_network_sampling_finds_no_other_pattern(name):
+    net = from_nnet(ACAS / f"ACASXU_experimental_v2a_{name}.nnet")
+    graph = net.function(wrt=("x",), output="y")
+    x = clarke.vertex(graph, onp.zeros(5))
+    fan = clarke.local_fan(graph, x)
+    assert len(fan.kinks) >= 5
+    assert fan.complete
+    here = germ(graph, x)
+    tied = [(stage.position, stage.ties.outs) for stage in here.stages]
+
+    def pattern_at(y):
+        tape = run(graph, y, lambda i, op, args, sizes: natural_branch(op.name, args, op.kwargs))
+        signs = [onp.ravel(onp.asarray(tape.arguments[p][0]))[outs] for p, outs in tied]
+        return "".join("+" if s > 0 else "-" for s in onp.concatenate(signs))
+
+    step = 1e-3 * min(1.0, fan.margin / 1e-3) * 1e-2
+    for pattern, witness in zip(fan.patterns, fan.witnesses, strict=True):
+        assert pattern_at(x + step * witness) == pattern.replace("0", "-")
+    directions = onp.random.default_rng(0).standard_normal((2_000, 5))
+    assert {pattern_at(x + step * d / onp.linalg.norm(d)) for d in directions} <= set(fan.patterns)

@@ -1,0 +1,150 @@
+"""Laws of the node functions and the loss heads."""
+
+import pickle
+
+import autograd.numpy as anp
+import numpy as np
+import pytest
+from autograd import grad, hessian
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.special import expit, log_softmax, softmax
+
+from clarke import graph, layers, primitives
+
+REALS = st.floats(-50, 50)
+EPS = np.finfo(float).eps
+
+
+def rows(columns=3):
+    return st.integers(1, 4).flatmap(lambda n: arrays(float, (n, columns), elements=REALS))
+
+
+def one_hot(count, classes=3):
+    return np.eye(classes)[np.arange(count) % classes]
+
+
+@given(rows(3), arrays(float, (2, 3), elements=REALS), arrays(float, 2, elements=REALS))
+def test_an_affine_node_maps_each_sample_to_its_image_under_W_plus_b(a, W, b):
+    z = layers.affine(a, W, b)
+    bound = 8 * EPS * (np.abs(a) @ np.abs(W).T + np.abs(b))
+    for i, sample in enumerate(a):
+        assert (np.abs(z[i] - (W @ sample + b)) <= bound[i]).all()
+        assert (np.abs(layers.affine(a, W)[i] - W @ sample) <= bound[i]).all()
+
+
+@pytest.mark.parametrize(
+    ("a", "W", "b", "message"),
+    [
+        ((4, 3), (2, 4), None, r"takes a \(N, in\), W \(out, in\); got \(4, 3\), \(2, 4\)"),
+        ((3,), (2, 3), None, r"takes a \(N, in\), W \(out, in\); got \(3,\), \(2, 3\)"),
+        ((4, 3), (3,), None, r"takes a \(N, in\), W \(out, in\); got \(4, 3\), \(3,\)"),
+        ((4, 3), (2, 3), (1,), r"takes b \(2,\) beside W \(2, 3\); got \(1,\)"),
+    ],
+)
+def test_an_affine_node_refuses_to_broadcast(a, W, b, message):
+    with pytest.raises(ValueError, match=message):
+        layers.affine(np.ones(a), np.ones(W), None if b is None else np.ones(b))
+
+
+@given(rows())
+def test_activations_act_entry_by_entry(z):
+    assert (layers.relu(z) == np.where(z > 0, z, 0)).all()
+    assert (layers.tanh(z) == np.tanh(z)).all()
+    assert layers.linear(z) is z
+    assert np.abs(layers.sigmoid(z) - expit(z)).max() <= 2 * EPS
+
+
+def test_the_sigmoid_saturates_without_overflow():
+    assert layers.sigmoid(np.array([-1e300, 0.0, 1e300])).tolist() == [0.0, 0.5, 1.0]
+
+
+@given(rows())
+def test_the_squared_error_averages_half_the_squared_distances(y):
+    t = one_hot(len(y))
+    expected = sum(np.linalg.norm(a - b) ** 2 / 2 for a, b in zip(y, t, strict=True)) / len(y)
+    assert layers.squared_error(t)(y) == pytest.approx(expected, rel=1e-14)
+
+
+@given(rows(), rows())
+def test_the_cross_entropy_averages_minus_t_log_softmax(y, t):
+    t = np.resize(t, y.shape)
+    expected = -np.einsum("ij,ij->", t, log_softmax(y, axis=1)) / len(y)
+    scale = np.abs(t).sum() * (1 + np.abs(y).max()) / len(y)
+    assert abs(layers.cross_entropy(t)(y) - expected) <= 64 * EPS * scale
+
+
+@given(rows())
+def test_the_cross_entropy_has_gradient_softmax_minus_target_over_N(y):
+    t = one_hot(len(y))
+    slope = grad(layers.cross_entropy(t))(y)
+    assert np.abs(slope - (softmax(y, axis=1) - t) / len(y)).max() <= 128 * EPS
+
+
+def test_the_cross_entropy_is_smooth_where_logits_tie():
+    curvature = hessian(layers.cross_entropy(one_hot(1)))(np.zeros((1, 3)))
+    assert curvature.reshape(3, 3) == pytest.approx(np.eye(3) / 3 - 1 / 9, abs=4 * EPS)
+
+
+def test_a_recorded_cross_entropy_has_no_piecewise_operation():
+    head = layers.cross_entropy(one_hot(2))
+    recorded = graph.from_function(lambda x: head(anp.reshape(x, (2, 3))), np.zeros(6))
+    assert not {op.name for op in recorded.program.operations} & set(primitives.PIECEWISE)
+
+
+def test_the_cross_entropy_survives_logits_that_overflow_an_exponential():
+    loss = layers.cross_entropy(one_hot(1))
+    assert loss(np.array([[1e6, 0.0, 0.0]])) == 0.0
+    assert loss(np.array([[0.0, 1e6, 0.0]])) == 1e6
+
+
+def test_a_recorded_cross_entropy_stays_right_and_stable_far_from_where_it_was_recorded():
+    head = layers.cross_entropy(one_hot(2))
+    recorded = graph.from_function(lambda x: head(anp.reshape(x, (2, 3))), np.zeros(6))
+    assert recorded(np.full(6, 1e6)) == pytest.approx(np.log(3))
+    assert recorded(np.array([0, 1e6, 0, 0, 0, 0])) == pytest.approx((1e6 + np.log(3)) / 2)
+
+
+@pytest.mark.parametrize("head", [layers.squared_error, layers.cross_entropy])
+def test_a_loss_head_pickles_with_its_targets(head):
+    y = np.arange(6.0).reshape(2, 3)
+    loss = head(one_hot(2))
+    assert pickle.loads(pickle.dumps(loss))(y) == loss(y)
+
+
+@pytest.mark.parametrize("head", [layers.squared_error, layers.cross_entropy])
+def test_a_loss_head_refuses_outputs_of_another_shape(head):
+    with pytest.raises(ValueError, match=r"targets \(2, 3\) do not match outputs \(1, 3\)"):
+        head(one_hot(2))(np.zeros((1, 3)))
+
+
+def test_the_cross_entropy_refuses_class_indices():
+    with pytest.raises(ValueError, match=r"targets \(N, classes\); got shape \(2,\)"):
+        layers.cross_entropy([0, 1])
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([[1.0], [1.0, 2.0]], "t is not an array: .*inhomogeneous"),
+        ("1.0", "t must be an array of real numbers; got dtype <U3"),
+        ([1j], "t must be an array of real numbers; got dtype complex128"),
+        (None, "t must be an array of real numbers; got dtype object"),
+        ([], r"t must be finite and nonempty; got shape \(0,\)"),
+        ([1.0, np.nan], r"t must be finite and nonempty; got shape \(2,\), array\(\[ 1., nan\]\)"),
+        (np.inf, r"t must be finite and nonempty; got shape \(\)"),
+    ],
+)
+def test_a_constant_is_a_finite_real_array_or_refused_by_name(value, message):
+    with pytest.raises(ValueError, match=message):
+        layers.constant("t", value)
+
+
+def test_a_constant_is_a_read_only_copy():
+    source = np.ones(2)
+    held = layers.constant("t", source)
+    source[0] = 5
+    assert held.tolist() == [1, 1]
+    with pytest.raises(ValueError, match="read-only"):
+        held[0] = 5
