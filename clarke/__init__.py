@@ -40,6 +40,8 @@ from .projection import (
     nearest_element,
     support,
 )
+from .regions import Region, boundary_point, neighbors, region, vertex
+from .report import Study, study
 
 __version__ = "0.1.0"
 

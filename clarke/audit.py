@@ -162,15 +162,16 @@ def _jax_operations(jnp):
         "array_from_args": lambda args, kwargs, *parts: jnp.array(parts),
         "_array_from_scalar_or_array": lambda args, kwargs, a: jnp.array(a),
         "clarke.where": lambda guard, a, b: jnp.where(guard >= 0, a, b),
-        "numpy.linalg.norm": jnp.linalg.norm,
+        "linalg.norm": jnp.linalg.norm,
         "logsumexp": jax.scipy.special.logsumexp,
     }
 
     def operation(name):
+        name = name.removeprefix("numpy.")
         if name in special:
             return special[name]
         for module in (jnp, jnp.linalg, jax.scipy.special):
-            found = getattr(module, name.removeprefix("numpy."), None)
+            found = getattr(module, name, None)
             if found is not None:
                 return found
         raise primitives.UnsupportedPrimitive(f"{name} has no counterpart in jax; pass function= written in jax")
@@ -214,16 +215,16 @@ def _torch_operations(torch):
         "array_from_args": lambda args, kwargs, *parts: torch.stack([tensor(p) for p in parts]),
         "_array_from_scalar_or_array": lambda args, kwargs, a: tensor(a),
         "clarke.where": lambda guard, a, b: torch.where(guard >= 0, tensor(a), tensor(b)),
-        "numpy.where": lambda condition, a, b: torch.where(torch.as_tensor(np.array(condition)), tensor(a), tensor(b)),
-        "numpy.max": extremum("max"),
-        "numpy.amax": extremum("max"),
-        "numpy.min": extremum("min"),
-        "numpy.amin": extremum("min"),
+        "where": lambda condition, a, b: torch.where(torch.as_tensor(np.array(condition)), tensor(a), tensor(b)),
+        "max": extremum("max"),
+        "amax": extremum("max"),
+        "min": extremum("min"),
+        "amin": extremum("min"),
         "sum": reduction("sum"),
         "mean": reduction("mean"),
-        "numpy.clip": clip,
-        "numpy.linalg.norm": norm,
-        "numpy.sort": lambda a, axis=-1: torch.sort(a, dim=axis).values,
+        "clip": clip,
+        "linalg.norm": norm,
+        "sort": lambda a, axis=-1: torch.sort(a, dim=axis).values,
         "dot": dot,
         "reshape": lambda a, shape, *rest: a.reshape((shape, *rest) if np.ndim(shape) == 0 else tuple(shape)),
         "ravel": lambda a: a.reshape(-1),
@@ -237,14 +238,15 @@ def _torch_operations(torch):
         "squeeze": lambda a, axis=None: a.squeeze() if axis is None else a.squeeze(axis),
         "expand_dims": lambda a, axis: a.unsqueeze(axis),
     }
-    elementwise = """numpy.maximum numpy.minimum numpy.fmax numpy.fmin numpy.abs add subtract multiply divide true_divide
+    elementwise = """maximum minimum fmax fmin abs add subtract multiply divide true_divide
         negative matmul exp log log1p expm1 sqrt square sin cos tan tanh sinh cosh arctan logaddexp reciprocal erf""".split()
 
     def operation(name):
+        name = name.removeprefix("numpy.")
         if name in special:
             return special[name]
         if name in elementwise:
-            function = getattr(torch, name.removeprefix("numpy."))
+            function = getattr(torch, name)
             return lambda *args: function(*(tensor(a) for a in args))
         raise primitives.UnsupportedPrimitive(f"{name} has no counterpart here in torch; pass function= written in torch")
 

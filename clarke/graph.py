@@ -65,6 +65,8 @@ class Graph:
         """f(x) by replaying what was recorded; works on arrays and on autograd's boxes alike."""
         if not isbox(x):
             x = point(x, self.size)
+        elif getattr(x, "shape", None) != (self.size,):
+            raise ValueError(f"x must be flat with {self.size} entries: the function was recorded with {self.size}")
         if self.output is None:
             return np.array(self.constant)
         values = [x]
@@ -186,7 +188,7 @@ def _constant(value):
 def _require_finite(name, value):
     for part in value if isinstance(value, (list, tuple)) else (value,):
         kind = np.asarray(part).dtype
-        if kind == object:
+        if kind.hasobject:
             raise HiddenBranch(f"{name} built an object array: numpy swallowed a traced value; use autograd.numpy")
         if np.issubdtype(kind, np.complexfloating):
             raise UnsupportedPrimitive(f"{name} made a complex array of a traced value; write it with real numbers")
@@ -232,11 +234,12 @@ def from_function(f, x) -> Graph:
     with trace_stack.new_trace() as trace, np.errstate(all="ignore"):
         try:
             end = f(new_box(x, trace, _RecordingNode.new_root(recording)))
-        except TypeError as error:
-            if isinstance(error, HiddenBranch) or "ArrayBox" not in str(error):
+        except (TypeError, ValueError) as error:
+            cause = error.__cause__ or error  # numpy says "setting an array element with a sequence"
+            if isinstance(error, HiddenBranch) or "ArrayBox" not in str(cause):
                 raise
             raise HiddenBranch(
-                f"f hands a traced value to something that cannot trace it ({error}); use autograd.numpy functions, "
+                f"f hands a traced value to something that cannot trace it ({cause}); use autograd.numpy functions, "
                 "not float(), int(), math or assignment to an entry"
             ) from error
     if isbox(end) and isinstance(end._node, _RecordingNode):
@@ -563,7 +566,8 @@ def _lower_concatenate(op, shape_of, emit):
     if op.args[0] is not None:
         return emit("concatenate_args", op.args, op.kwargs, op)
     parents = tuple(_reshaped(emit, op, p, (-1,)) for p in op.parents)
-    return emit("concatenate_args", (0, *(a if a is None else np.ravel(a) for a in op.args[1:])), {}, op, op.argnums, parents)
+    flat = (a if a is None else np.ravel(a) for a in op.args[1:])
+    return emit("concatenate_args", (0, *flat), {}, op, op.argnums, parents)
 
 
 def _lower_diff(op, shape_of, emit):
@@ -595,7 +599,7 @@ def _lower_einsum(op, shape_of, emit):
         return emit("einsum", (op.args[0], *(_operand(a) for a in op.args[1:])), op.kwargs, op)
 
     def letters(labels):
-        return "".join("..." if k is Ellipsis else chr(ord("a") + k) if k < 26 else chr(ord("A") + k - 26) for k in labels)
+        return "".join("..." if k is Ellipsis else "abcdefghijklmnopqrstuvwxyz"[k] for k in labels)
 
     pairs = len(op.args) // 2
     subscripts = ",".join(letters(op.args[2 * k + 1]) for k in range(pairs))

@@ -474,12 +474,12 @@ def study_figure(study) -> Figure:
 def _frame(ax, first, second, line):
     """Labels, few ticks, equal scales; where the second axis means nothing, none of its ticks."""
     ax.set_xlabel(first)
-    ax.xaxis.set_major_locator(MaxNLocator(5))
+    ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     if line:
         ax.set_yticks([])
     else:
         ax.set_ylabel(second)
-        ax.yaxis.set_major_locator(MaxNLocator(5))
+        ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     ax.set_aspect("equal")
 
 

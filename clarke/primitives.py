@@ -106,12 +106,14 @@ def smooth(call):
     """Declare an autograd primitive of your own (with a VJP) twice continuously differentiable; returns it.
 
     The graph then treats it as one smooth operation. Nothing is checked: a kink inside it stays unseen. For its
-    Graph to pickle, `call` must be importable by module and qualified name. Usable as a decorator under
-    `@autograd.extend.primitive`.
+    Graph to pickle, the function under `@autograd.extend.primitive` must be importable by module and qualified name,
+    and its module must make this declaration, after `defvjp`.
     """
+    raw = getattr(call, "fun", call)  # autograd's wrapper does not keep the module and qualified name
     if call not in primitive_vjps:
-        raise ValueError(f"call: {call!r} has no VJP; define one with autograd.extend.defvjp before declaring it smooth")
-    _enter(f"{call.__module__}:{call.__qualname__}", call, "smooth")
+        name = getattr(raw, "__name__", repr(raw))
+        raise ValueError(f"call: {name} has no VJP; define one with autograd.extend.defvjp before declaring it smooth")
+    _enter(f"{raw.__module__}:{raw.__qualname__}", call, "smooth")
     return call
 
 

@@ -26,6 +26,7 @@ from .skeleton import skeleton
 SOLVED = 1e-12  # |guard| / scale of a guard that was solved for: a thousandth of the tolerance of a kink
 _RAY = np.geomspace(1e-4, 1e6, 400)  # where nonlinear guards are looked at along a ray, in units of max(1, |x|)
 _CANDIDATES = 16  # walls tried in turn, nearest first, when guards are not affine
+_LOST = (NotPiecewiseSmooth, np.linalg.LinAlgError)  # a start, or a step from it, is outside the domain of f
 _RESTARTS = 60  # starting points of `vertex`, at distances growing from 1/16 to 2^11 times max(1, |x|)
 
 
@@ -73,8 +74,10 @@ def region(f, x, *, tol=TOL) -> Region:
 
 
 def neighbors(region) -> tuple[Region, ...]:
-    """The regions across the facets of `region`, in the order of its rows; all guards that vanish on a facet are decided
-    anew there."""
+    """The regions across the facets of `region`, in the order of its rows.
+
+    All guards that vanish on a facet are decided anew beyond it. Raises ValueError for a facet too thin to be crossed.
+    """
     return tuple(_across(region, k) for k in range(len(region.b)))
 
 
@@ -198,7 +201,7 @@ def _piece(graph, x, branches, tol) -> Piece:
 
 
 def _walls_of(tie, chosen):
-    """(terms, [(flat output, suffix of the name)]) of the guards that bound the piece; chosen: output -> entry there."""
+    """(terms, [(flat output, suffix of the name)]) of the guards that bound the piece of chosen: output -> entry."""
     if isinstance(tie, primitives.TwoWayTies):
         return tie.guard_terms, tie.entries
     if isinstance(tie, primitives.ExtremumTie):
@@ -221,14 +224,14 @@ def _walls(piece, y) -> Walls:
     graph = piece.graph
     with np.errstate(all="ignore"):
         tape = run(graph, y, lambda i, op, args, sizes: piece.branches[i], magnitudes=True)
-    values, scales = [np.zeros(0)], [np.zeros(0)]
+    values, scales = [], []
     for position, terms, _ in piece.walls:
         op, args = graph.program.operations[position - 1], tape.arguments[position]
         parents = dict(zip(op.argnums, op.parents, strict=True))
         sizes = {k: tape.magnitudes[parents[k]] if k in parents else np.abs(args[k]) for k, _, _ in terms}
         values.append(sum(coef * np.ravel(args[k])[entry] for k, entry, coef in terms))
         scales.append(sum(np.abs(coef) * np.ravel(sizes[k])[entry] for k, entry, coef in terms))
-    return Walls(np.concatenate(values), np.concatenate(scales), tape)
+    return Walls(np.concatenate([np.zeros(0), *values]), np.concatenate([np.zeros(0), *scales]), tape)
 
 
 def _gradients(piece, walls, which=None):
@@ -327,7 +330,9 @@ def _irredundant(A, slack):
     rays = np.vstack([A, np.random.default_rng(n).standard_normal((32 * n, n))])
     with np.errstate(all="ignore"):
         reach = np.where(rays @ A.T > 0, slack / (rays @ A.T), np.inf)
-    hit = np.unique(reach.argmin(axis=1))  # nearly all facets; whatever these make redundant is so
+    found = np.unique(reach.argmin(axis=1))  # nearly all facets; what these make redundant is so
+    same = [np.abs(A - A[k]).max(axis=1) + np.abs(slack / slack[k] - 1) <= TOL for k in found]
+    hit = np.unique([np.argmax(each) for each in same])
     kept = [k for k in range(len(A)) if k in hit or _beyond(A[[k, *hit]], slack[[k, *hit]], 0) is not None]
     for k in reversed(kept):
         if _beyond(A[kept], slack[kept], kept.index(k)) is None:
@@ -336,7 +341,7 @@ def _irredundant(A, slack):
 
 
 def _beyond(A, slack, k):
-    """y with A_k y > slack_k and A_i y < slack_i for the others, or None: then row k is redundant. unit rows, slack > 0."""
+    """y with A_k y > slack_k and A_i y < slack_i for the others, or None: then row k is redundant. slack > 0."""
     reach = float(np.median(slack))
     rows = np.column_stack([-A, slack / reach])
     rows[k] *= -1
@@ -349,7 +354,7 @@ def _across(region, k) -> Region:
     slack = region.b - region.A @ region.interior
     way = _beyond(region.A, slack, k)
     if way is None:
-        raise ValueError(f"row {k} of A ({region.names[k]}) has no facet, or one too thin to be crossed in floating point")
+        raise ValueError(f"row {k} of A ({region.names[k]}) has no facet, or one too thin for floating point to cross")
     p = region.interior + slack[k] / (normal @ way) * way  # inside the facet, as way leaves through no other
     p = p - (normal @ p - region.b[k]) * normal
     branches, _ = _choice(graph, p, normal, SOLVED)
@@ -359,10 +364,11 @@ def _across(region, k) -> Region:
 
 
 def _first_zero(piece, y, d, tol):
-    """(t, guard, slope): the least t > 0 with an affine guard, not zero at y, zero at y + t d; (inf, None, 0) if none."""
+    """(t, guard, slope) of the first affine guard, not zero at y, that vanishes at y + t d, t > 0; or (inf, None, 0)."""
     here, there = _walls(piece, y), _walls(piece, y + _unit(y) * d)
     rise = there.values - here.values
-    nearing = ~here.zero(tol) & (here.values * rise < 0) & (np.abs(rise) > SOLVED * np.maximum(here.scales, there.scales))
+    parallel = np.abs(rise) <= SOLVED * np.maximum(here.scales, there.scales)
+    nearing = ~here.zero(tol) & ~parallel & (here.values * rise < 0)
     if not nearing.any():
         return np.inf, None, 0.0
     slopes = rise / _unit(y)
@@ -406,8 +412,7 @@ def _sampled_ray(piece, x, d, tol):
         crossing = np.flatnonzero((before != 0) & (before * after <= 0))
         if len(crossing):
             return min(
-                end if after[j] == 0 else brentq(lambda t, j=j: guards(t)[j], start, end, xtol=1e-300, rtol=1e-15)
-                for j in crossing
+                end if after[j] == 0 else brentq(lambda t, j=j: guards(t)[j], start, end, xtol=1e-300) for j in crossing
             )
         start, before = end, after
     return None
@@ -433,6 +438,7 @@ def _nearest(graph, x, tol):
     return _along(graph, x, (nearest - x) / np.linalg.norm(nearest - x), tol)
 
 
+@np.errstate(all="ignore")
 def _foot(piece, j, x):
     """A point where guard j is zero and its gradient is parallel to the way from x; None if the iteration is lost."""
     z, kept, best = x, None, np.inf
@@ -454,7 +460,7 @@ def _foot(piece, j, x):
 
 
 def _by_distance(walls, gradients, active):
-    """Guards in order of their distance, to first order, within the common zeros of the active ones; no parallel ones."""
+    """Guards by their distance, to first order, within the common zeros of the active ones; no parallel ones."""
     length = np.linalg.norm(gradients, axis=1)
     basis = np.linalg.qr(gradients[active].T)[0]
     within = np.linalg.norm(gradients - gradients @ basis @ basis.T, axis=1)
@@ -502,7 +508,7 @@ def _vertex(graph, x, units, tol):
             z, reached = _descend(graph, start, units, tol)
             if reached == units and len(germ(graph, z, tol=tol).kinks) >= units:
                 return z
-        except NotPiecewiseSmooth:  # a start, or a step, outside the domain of f
+        except _LOST:
             continue
         most = max(most, reached)
     raise ValueError(
@@ -511,6 +517,7 @@ def _vertex(graph, x, units, tol):
     )
 
 
+@np.errstate(all="ignore")
 def _descend(graph, x, units, tol):
     """(z, number of independent guards that are zero there), z on the boundary of the piece at x."""
     branches, _ = _choice(graph, x, None, tol)
@@ -539,7 +546,7 @@ def _checked_names(graph, x, units, tol):
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"units names {unknown[0]!r}, no kink of f; it has {_listed(known) or 'none'}")
     if not 1 <= len(set(names)) == len(names) <= graph.size:
-        raise ValueError(f"units must name between 1 and {graph.size} kinks (the number of variables), none twice; got {names}")
+        raise ValueError(f"units must name between 1 and {graph.size} kinks (one a variable), none twice; got {names}")
     return names
 
 
@@ -548,7 +555,7 @@ def _meeting(graph, x, names, tol):
     for start in _starts(x):
         try:
             z, miss = _approach(graph, start, names, tol)
-        except NotPiecewiseSmooth:
+        except _LOST:
             continue
         if z is not None:
             return z
@@ -559,6 +566,7 @@ def _meeting(graph, x, names, tol):
     )
 
 
+@np.errstate(all="ignore")
 def _approach(graph, z, names, tol):
     """(a common zero of the named guards or None, the miss), by damped Newton steps on the piece at hand."""
 

@@ -73,7 +73,7 @@ def test_a_constant_is_audited_too():
     [
         ({"derivative": "third"}, "derivative must be 'gradient' or 'hessian'; got 'third'"),
         ({"backend": "theano"}, "backend must be one of 'autograd', 'torch', 'jax'; got 'theano'"),
-        ({"function": lambda w: w[0] + w[1] + 3.0}, "function: autograd evaluates it to 5.0 at x, f is 1.0"),
+        ({"function": lambda w: w[0] * w[1] + 5.0 + w[0] ** 2}, "function: autograd evaluates it to 5.0 at x, f is 1.0"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):

@@ -3,7 +3,7 @@
 `ALPHABET` writes every operation in every form we know of, at a point where no guard vanishes.
 """
 
-from functools import lru_cache
+from functools import cache
 from math import comb
 
 import autograd
@@ -243,6 +243,7 @@ ALPHABET = {
     "rdiv": lambda x: 1 / positive(x),
     "div_xx": lambda x: x / positive(x),
     "true_divide": lambda x: anp.true_divide(x, 3),
+    "divide": lambda x: anp.divide(x, [-2.0] * 12),
     "div_int": lambda x: x / np.array([-2] * 12),
     "pow2": lambda x: x**2,
     "pow3": lambda x: anp.power(x, 3),
@@ -351,7 +352,7 @@ ALPHABET = {
     "det": lambda x: linalg.det(regular(x)),
     "det_b": lambda x: linalg.det(anp.stack([regular(x), definite(x)])),
     "slogdet": lambda x: linalg.slogdet(regular(x))[1],
-    "slogdet_un": lambda x: (lambda s, l: s * l)(*linalg.slogdet(regular(x))),
+    "slogdet_un": lambda x: (lambda sign, log: sign * log)(*linalg.slogdet(regular(x))),
     "inv": lambda x: linalg.inv(regular(x)),
     "pinv": lambda x: linalg.pinv(grid(x)),
     "solve": lambda x: linalg.solve(regular(x), x[9:]),
@@ -374,9 +375,10 @@ ALPHABET = {
     "getell": lambda x: cube(x)[..., 0],
     "getnpint": lambda x: x[np.int64(2)],
     "gettup": lambda x: grid(x)[0,],
-    "iterate": lambda x: sum((a for a in x)),
+    "iterate": lambda x: sum(a for a in x),
     "getboollist": lambda x: x[[True, False] * 6],
     "get_ix": lambda x: grid(x)[np.ix_([0, 2], [1, 3])],
+    "select": lambda x: anp.select([np.arange(12) < 3, np.arange(12) > 9], [x, 2 * x], x[0]),
     "mask": lambda x: anp.where(np.array([True, False] * 6), x, 2 * x),
     "mask_c": lambda x: anp.where(np.array([True, False] * 6), x, 0.0),
     "mask_b": lambda x: anp.where(np.array([[True], [False], [True]]), x[:4], grid(x)),
@@ -577,12 +579,12 @@ ALPHABET = {
     "method_trace": lambda x: grid(x).trace(),
     "method_min": lambda x: grid(x).min(axis=0),
     "softmax": lambda x: anp.exp(x - anp.max(x)) / anp.sum(anp.exp(x - anp.max(x))),
-    "constant_in_loop": lambda x: sum((k * x[k] ** 2 for k in range(5))),
+    "constant_in_loop": lambda x: sum(k * x[k] ** 2 for k in range(5)),
     "unused": lambda x: (anp.exp(x), x * 2)[1],
 }
 
 
-@lru_cache(maxsize=None)
+@cache
 def recorded(name):
     """The germ at X of a case, its function, and a weight for each entry of its output."""
     f = ALPHABET[name]
@@ -675,14 +677,17 @@ def test_every_letter_of_the_alphabet_is_written_somewhere():
     for name in ALPHABET:
         here = recorded(name)[0].graph
         written |= {op.name for op in here.operations} | {op.name for op in here.program.operations}
-    known = {name for name in primitives._by_name if ":" not in name} | set(graph._LOWER) | set(primitives.PIECEWISE)
+    known = {
+        entry.name for call, entry in primitives._by_call.items() if hasattr(call, "fun") and ":" not in entry.name
+    }
+    known |= set(graph._LOWER) | set(primitives.PIECEWISE)
     replaced = {name.removeprefix("numpy.").removeprefix("linalg.") for name in graph._LOWER}
     assert sorted(known - written - replaced) == []
 
 
 def test_autograd_does_what_we_lower_around_wrongly():
     """Each of these would be a silent error if the recording trusted autograd: when one fails, drop its lowering."""
-    x, weights = X, np.arange(24.0)
+    x, weights = X, np.arange(1.0, 25.0)
 
     def error(f):
         n = np.size(f(x))
@@ -774,7 +779,7 @@ def test_what_rounding_leaves_of_a_cancellation_is_a_kink(cancelling):
         (lambda x: x**0, 0),
         (lambda x: anp.var(x), 2),
         (lambda x: anp.prod(x[:4]), 4),
-        (lambda x: anp.prod(x[:3] * x[0]), 6),
+        (lambda x: anp.prod(x[:4] * x[0]), 8),
         (lambda x: anp.kron(x[:2], x[:3]), 2),
         (lambda x: anp.maximum(x, 0) * anp.abs(x) ** 2, 3),
         (lambda x: anp.exp(x), np.inf),
@@ -902,7 +907,6 @@ JUMPS = {
     "argpartition": lambda x: x[anp.argpartition(x, 2)],
     "partition": lambda x: anp.partition(x, 2),
     "where": lambda x: anp.where(x, x, 0.0),
-    "select": lambda x: anp.select([np.ones(12, bool)], x),
     "piecewise": lambda x: anp.piecewise(x, [np.ones(12, bool)], [1.0]),
     "floor": lambda x: anp.floor(x),
     "ceil": lambda x: anp.ceil(x),
@@ -918,7 +922,7 @@ JUMPS = {
     "modf": lambda x: anp.modf(x)[0],
     "digitize": lambda x: anp.digitize(x, np.array([0.0])) * x,
 }
-UNREACHABLE = {"isreal"}  # autograd never traces it: real is what every traced value is
+UNREACHABLE = {"isreal", "select"}  # real is what every traced value is; the conditions of a select are refused first
 
 
 def test_every_jump_is_provoked_below():
@@ -963,7 +967,6 @@ def test_rounding_to_an_integer_is_a_jump(f, message):
         (lambda x: anp.prod(x, initial=2.0), "prod: the keyword initial is not supported; leave it out"),
         (lambda x: anp.maximum(x, 0.0, where=X > 0, out=np.zeros(12)), "maximum: the keyword where is not supported"),
         (lambda x: anp.clip(x, 0.0, 1.0, casting="same_kind"), "clip: the keyword casting is not supported"),
-        (lambda x: anp.sort(x, order="a"), "sort: the keyword order is not supported"),
         (lambda x: anp.median(cube(x), axis=(0, 1)), "median over several axes is not supported; reshape and take one"),
         (lambda x: anp.ptp(x, out=np.zeros(())), "ptp: the keyword out is not supported"),
         (lambda x: linalg.norm(x, 3), "norm of order 3 is not supported; 1, 2, inf and -inf are, for a vector"),
@@ -990,7 +993,7 @@ def test_what_is_outside_the_alphabet_is_refused_with_advice(f, message):
 def test_a_form_that_autograd_cannot_differentiate_says_so(f):
     here = kinks.germ(f, X)
     with pytest.raises(
-        UnsupportedPrimitive, match="autograd cannot differentiate this form of it .*; write it another"
+        UnsupportedPrimitive, match=r"autograd cannot differentiate this form of it .*; write it another"
     ):
         graph.pullback(here.graph, here.tape, {here.graph.program.output: np.ones(here.graph.shape)})
 
@@ -1038,7 +1041,7 @@ def test_where_refuses_to_jump_and_names_the_values():
         where(np.array([1.0, 0.0]), np.array([9.0, 2.0]), np.array([0.0, 3.0]))
     with pytest.raises(ValueError, match="a = 1 and b = -1 differ where guard is 0"):
         kinks.active_kinks(lambda x: where(x, 1.0, -1.0), np.zeros(1))
-    with pytest.raises(ValueError, match="a = 0.5 and b = 0 differ where guard is 0"):
+    with pytest.raises(ValueError, match=r"a = 0.5 and b = 0 differ where guard is 0"):
         kinks.active_kinks(lambda x: where(x[0], x[1], 0.0), np.array([0.0, 0.5]))
 
 
@@ -1064,12 +1067,14 @@ def without_vjp(x):
 
 
 def test_an_operation_of_ones_own_must_be_declared():
-    with pytest.raises(UnsupportedPrimitive, match="undeclared is not in the alphabet.* declare it with clarke.smooth"):
+    with pytest.raises(
+        UnsupportedPrimitive, match=r"undeclared is not in the alphabet.* declare it with clarke.smooth"
+    ):
         graph.from_function(lambda x: undeclared(x), X)
 
 
 def test_only_a_primitive_with_a_derivative_can_be_declared_smooth():
-    with pytest.raises(ValueError, match="without_vjp.* has no VJP; define one with autograd.extend.defvjp before"):
+    with pytest.raises(ValueError, match=r"without_vjp.* has no VJP; define one with autograd.extend.defvjp before"):
         primitives.smooth(without_vjp)
     with pytest.raises(ValueError, match="has no VJP"):
         primitives.smooth(len)

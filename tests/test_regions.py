@@ -2,6 +2,7 @@
 
 import pickle
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import autograd.numpy as np
@@ -11,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from oracles import first_kink_by_bisection
 from scipy.optimize import linprog
-from strategies import nets, relu_maximum
+from strategies import nets
 
 import clarke
 from clarke.importers.nnet import from_nnet
@@ -32,9 +33,10 @@ def acas(name="1_1"):
 
 def dyadic_net(seed, sizes=(3, 6, 6, 2)):
     rng = onp.random.default_rng(seed)
-    count = sum(m * (n + 1) for n, m in zip(sizes, sizes[1:], strict=False))
+    count = sum(m * (n + 1) for n, m in pairwise(sizes))
     theta = rng.integers(-64, 65, count) / 32
-    return mlp(sizes, activation="relu", loss=None, inputs=onp.zeros((1, sizes[0])), theta=theta).function("x", output="y")
+    net = mlp(sizes, activation="relu", loss=None, inputs=onp.zeros((1, sizes[0])), theta=theta)
+    return net.function(wrt="x", output="y")
 
 
 def triangle(x):
@@ -163,12 +165,30 @@ def test_a_neighbor_lies_across_the_facet_and_has_the_region_for_a_neighbor(net,
     assert len({n.pattern for n in across} | {found.pattern}) == len(found.b) + 1
     for a, b, n in zip(found.A, found.b, across, strict=True):
         assert a @ n.interior > b
-        shared = onp.flatnonzero(onp.all(onp.abs(n.A + a) <= 1e-9, axis=1) & (onp.abs(n.b + b) <= 1e-9 * max(1, abs(b))))
-        assert len(shared) == 1
-        back = neighbors(n)[shared[0]]
+        (shared,) = onp.flatnonzero(onp.abs(onp.column_stack([n.A + a, n.b + b])).max(axis=1) <= 1e-9 * max(1, abs(b)))
+        back = neighbors(n)[shared]
         assert back.pattern == found.pattern
         assert onp.allclose(back.jacobian, found.jacobian, atol=1e-12)
         assert onp.allclose(onp.column_stack([back.A, back.b]), onp.column_stack([found.A, found.b]), atol=1e-9)
+
+
+@pytest.mark.parametrize(("n", "k"), [(1, 5), (2, 7), (3, 6)])
+def test_walking_from_neighbor_to_neighbor_visits_every_chamber_of_a_layer(n, k):
+    rng = onp.random.default_rng(n)
+    W, b = rng.standard_normal((k, n)), rng.standard_normal(k)
+
+    def f(x):
+        return np.sum(np.maximum(np.dot(W, x) + b, 0.0))
+
+    ahead = [region(f, rng.standard_normal(n))]
+    seen = {ahead[0].pattern}
+    while ahead:
+        for found in neighbors(ahead.pop()):
+            if found.pattern not in seen:
+                seen.add(found.pattern)
+                ahead.append(found)
+    signs = clarke.chambers(W, offsets=-b).signs
+    assert seen == {"".join("-0+"[s + 1] for s in row) for row in signs}
 
 
 def test_guards_that_vanish_together_on_a_facet_are_all_decided_anew_beyond_it():
@@ -231,9 +251,7 @@ def test_no_kink_is_nearer_than_the_nearest_boundary_point(net, seed):
     assert active_kinks(net, y)
     for d in rng.standard_normal((50, len(x))):
         inside = x + 0.999 * distance * d / onp.linalg.norm(d)
-        assert onp.array_equal(
-            *(onp.sign(onp.concatenate(net.preactivations(z)).round(12)) for z in (x, inside))
-        )
+        assert onp.array_equal(*(onp.sign(onp.concatenate(net.preactivations(z)).round(12)) for z in (x, inside)))
 
 
 def test_a_point_on_a_kink_is_its_own_nearest_boundary_point_but_a_ray_leaves_it():
@@ -261,7 +279,8 @@ def test_curved_kinks_are_found_on_a_ray_and_nearest():
 def test_in_parameter_space_a_ray_meets_a_kink_before_which_no_sign_changes():
     rng = onp.random.default_rng(5)
     data = rng.standard_normal((4, 3)), rng.standard_normal((4, 2))
-    net = mlp((3, 4, 4, 2), activation="relu", loss="squared", inputs=data[0], targets=data[1], rng=rng)
+    theta = rng.standard_normal(46)
+    net = mlp((3, 4, 4, 2), activation="relu", loss="squared", inputs=data[0], targets=data[1], theta=theta)
     graph, x = net.function(), net.point()
     for d in (rng.standard_normal(x.size), None):
         y = boundary_point(graph, x, d)
@@ -306,7 +325,6 @@ def test_named_units_vanish_together(seed):
     rng = onp.random.default_rng(seed)
     graph = dyadic_net(seed)
     names = [f"h1[0, {k}]" for k in rng.choice(6, 3, replace=False)]
-    W, b = (graph(onp.zeros(3)), None)  # the recording itself is never needed: the first layer is affine
     try:
         found = vertex(graph, rng.standard_normal(3), units=names)
     except ValueError as error:
@@ -356,7 +374,7 @@ def test_a_walk_that_meets_too_few_walls_starts_again_elsewhere():
 
 
 def test_region_refuses_what_is_not_piecewise_linear():
-    with pytest.raises(ValueError, match="affine on every piece.*boundary_point.*limiting_gradients"):
+    with pytest.raises(ValueError, match=r"affine on every piece.*boundary_point.*limiting_gradients"):
         region(disk_and_line, [0.3, 0.0])
     with pytest.raises(ValueError, match="output before the loss"):
         region(lambda x: np.abs(x[0]) ** 2, [1.0])
@@ -379,7 +397,7 @@ def test_a_redundant_row_added_by_hand_has_no_region_across():
 
 def test_boundary_point_says_when_there_is_none():
     with pytest.raises(ValueError, match="no kink was met along direction"):
-        boundary_point(triangle, [0.25, 0.25, ][:2] if False else [3.0, 3.0], [1.0, 1.0])
+        boundary_point(triangle, [3.0, 3.0], [1.0, 1.0])
     with pytest.raises(ValueError, match="no kink was met along direction"):
         boundary_point(disk_and_line, [3.0, 1.0], [1.0, 0.0])
     with pytest.raises(ValueError, match="no kink was met along direction"):
@@ -395,9 +413,9 @@ def test_boundary_point_says_when_there_is_none():
 
 
 def test_vertex_says_how_far_it_came():
-    with pytest.raises(ValueError, match="2 guards were to vanish together.*at most 1 did"):
+    with pytest.raises(ValueError, match=r"2 guards were to vanish together.*at most 1 did"):
         vertex(lambda x: np.abs(x[0]) + np.abs(x[0] - 1.0), [0.5, 2.0])
-    with pytest.raises(ValueError, match="1 guards were to vanish together.*at most 0 did"):
+    with pytest.raises(ValueError, match=r"1 guards were to vanish together.*at most 0 did"):
         vertex(lambda x: np.abs(np.log(x[0] + 2.0) + np.exp(x[0]) + 50.0), [0.5])
     with pytest.raises(ValueError, match="between 1 and 2, the number of variables; got 3"):
         vertex(triangle, [3.0, 3.0], units=3)
