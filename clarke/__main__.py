@@ -61,9 +61,7 @@ def _parser():
         return added
 
     a = command("study", _study, "Everything about one point of one function")
-    a.add_argument(
-        "model", nargs="?", metavar="MODEL", help="FILE.nnet or module:function; default: digits"
-    )
+    a.add_argument("model", nargs="?", metavar="MODEL", help="FILE.nnet or module:function; default: digits")
     _at(a, "default: 0 for digits, near 0 for FILE.nnet")
     a.add_argument("--units", type=int, metavar="K", help="of FILE.nnet, go where K units vanish; default: all inputs")
     a.add_argument("--output", metavar="FILE", help="where the picture goes; default study.png, with --json none")
@@ -98,8 +96,8 @@ def _study(args):
     picture = None if args.no_plot or (args.json and not args.output) else args.output or "study.png"
     if picture:
         from . import plots  # noqa: F401  says now, not after the work, that matplotlib is missing
-    function, x, options = _question(args)
-    found = study(function, x, tol=args.tol, **options)
+    function, x, name, output = _question(args)
+    found = study(function, x, output=output, tol=args.tol, name=name)
     print(_json(found.to_dict()) if args.json else found)
     if picture:
         found.plot().savefig(picture, dpi=300)
@@ -108,7 +106,7 @@ def _study(args):
 
 
 def _question(args):
-    """(function, point, further arguments of study) that the model and --at stand for."""
+    """(function, point, name, output) that the model and --at stand for."""
     model = args.model
     at = None if args.at is None else _point(args.at)
     if args.units is not None and (at is not None or model is None or not model.endswith(".nnet")):
@@ -116,17 +114,17 @@ def _question(args):
     if model is None:
         network = digits()
         loss, logits = network.function(wrt="x"), network.function(wrt="x", output="y")
-        name = "digits network, loss (output: logits)"
-        return loss, network.point("x") if at is None else at, {"output": logits, "name": name}
+        return loss, network.point("x") if at is None else at, "digits network, loss (output: logits)", logits
     if model.endswith(".nnet"):
         network = from_nnet(model)
         function = network.function(wrt="x", output="y")
         start = network.point("x")
         x = vertex(function, start, units=args.units, tol=args.tol) if at is None else at
-        return function, x, {"name": Path(model).stem}
+        return function, x, Path(model).stem, None
+    function = _imported(model)
     if at is None:
         raise ValueError(f"{model} needs a point: --at followed by numbers with commas between them, or a .npy file")
-    return _imported(model), at, {"name": model}
+    return function, at, model, None
 
 
 def _audit(args):
@@ -184,11 +182,14 @@ def _normals(path):
     if path.suffix not in readers:
         raise ValueError(f"{path}: normals are read from {', '.join(readers)} files; got {path.suffix or 'no suffix'}")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of an empty file; `chambers` refuses its shape
+        warnings.simplefilter("ignore")  # numpy's of an empty file
         try:
-            return readers[path.suffix]()
+            found = readers[path.suffix]()
         except (ValueError, EOFError) as error:
             raise ValueError(f"{path}: {error}") from error
+    if found.size == 0:
+        raise ValueError(f"{path} holds no normals: one a row is expected")
+    return found
 
 
 def _json(value):

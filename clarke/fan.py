@@ -292,15 +292,16 @@ def pattern_along(skel: Skeleton, direction=None):
             letters = _lexicographic(_without_zeros(rows, skel, slots), first, generic)
             letters = second_order.settle(skel, stage, signs, letters, first, generic)
         else:
-            cone = Cone((), np.zeros((0, n)), generic, slots)
-            values, labels = _member_functionals(skel, stage, cone)
+            values, labels = _member_functionals(skel, stage, Cone((), np.zeros((0, n)), generic, slots))
             first_, second_ = np.array(list(product(range(len(values)), repeat=2))).T
-            compare = _lexicographic(values[first_] - values[second_], first, generic).reshape(len(values), -1)
+            by_class = _lexicographic(values[first_] - values[second_], first, generic).reshape(len(values), -1)
+            compare = second_order.settle_members(skel, stage, signs, by_class[np.ix_(labels, labels)], first, generic)
             if isinstance(ties, primitives.SortTie):
-                letters = np.array(ties.signs(lambda a, b, t=compare, c=labels: t[c[a], c[b]]), dtype=int)
+                letters = np.array(ties.signs(lambda a, b, t=compare: t[a, b]), dtype=int)
             else:
-                best = int(np.argmax((ties.side * compare).sum(axis=1)))
-                letters = np.where(labels == best, 1 if np.sum(labels == best) == 1 else 0, -1)
+                ahead = (ties.side * compare).sum(axis=1)
+                best = ahead == ahead.max()
+                letters = np.where(best, 1 if best.sum() == 1 else 0, -1)
         slots = skel.advance(stage, letters, slots)
         signs += [int(s) for s in letters]
     return np.array(signs, dtype=int)

@@ -366,7 +366,7 @@ def _only(op, *known):
 
 def _lower_clip(op, shape_of, emit):
     _only(op, "a_min", "a_max", "min", "max")
-    value = op.parents[0] if 0 in op.argnums else None
+    value, constant = (op.parents[0], None) if 0 in op.argnums else (None, op.args[0])
     for position, names, name in ((1, ("a_min", "min"), "maximum"), (2, ("a_max", "max"), "minimum")):
         if position in op.argnums:
             bound = None
@@ -376,14 +376,15 @@ def _lower_clip(op, shape_of, emit):
             if bound is None or np.all(np.isinf(bound)):
                 continue  # an infinite bound is no guard
             parents = ()
+        if value is None and not parents:
+            constant = getattr(np, name)(constant, bound)
+            continue
         if value is None:
-            args, argnums = (op.args[0], None), (1,)
+            args, argnums = (constant, None), (1,)
         elif parents:
             args, argnums, parents = (None, None), (0, 1), (value, *parents)
         else:
             args, argnums, parents = (None, bound), (0,), (value,)
-        if not parents:
-            continue
         value = emit(name, args, {}, op, argnums, parents)
     return value
 
@@ -814,7 +815,10 @@ def hessian_product(graph, x, branches, cotangents, v):
 
 
 def injected_hessian(graph, x, branches, cotangents, slots, u):
-    """The same Hessian in (x, u), where u replaces the outputs in slots {i: (flat outputs, numbers in u)}."""
+    """The same Hessian in (x, u), where u replaces the outputs in slots {i: (flat outputs, numbers in u)}.
+
+    The branches must leave those outputs open, as `Germ.decided` does: x reaches them through u only.
+    """
     n = len(x)
 
     def in_both(y):

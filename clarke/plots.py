@@ -8,6 +8,8 @@ as a grid of cells, and the cuts are linear interpolations in each.
 """
 
 from dataclasses import dataclass
+from itertools import combinations
+from numbers import Real
 
 import numpy as np
 from scipy.spatial import ConvexHull
@@ -81,8 +83,9 @@ def slice_polygons(f, x, *, basis=None, radius=None, tol=TOL) -> Slice:
     guards, scales = _guards(at_x)
     active = np.abs(guards) <= tol * scales
     radius = _reach(graph, x, basis, np.sign(guards), ~active) if radius is None else radius
-    if not (np.isscalar(radius) and 0 < radius < np.inf):
+    if not (isinstance(radius, Real) and 0 < float(radius) < np.inf):
         raise ValueError(f"radius must be a positive finite number; got {radius!r}")
+    radius = float(radius)
 
     operations = graph.program.operations
     exact = all(graph.degrees[p] <= 1 for i in at_x for p in operations[i - 1].parents)
@@ -113,7 +116,7 @@ def slice_polygons(f, x, *, basis=None, radius=None, tol=TOL) -> Slice:
     return Slice(
         x,
         _frozen(basis),
-        float(radius),
+        radius,
         tuple(polygons),
         tuple(patterns),
         _frozen(active, bool),
@@ -153,8 +156,9 @@ def _forward(graph, z, pieces=None):
     seen = {}
 
     def branch_of(i, op, args, sizes):
-        if op.name in primitives.PIECEWISE:
-            seen[i] = primitives.decide(op.name, args, op.kwargs, sizes, 2.0)[1], args, sizes
+        ties = primitives.decide(op.name, args, op.kwargs, sizes, 2.0)[1]
+        if ties:  # the max of a single entry has none
+            seen[i] = ties, args, sizes
         return primitives.natural_branch(op.name, args, op.kwargs) if pieces is None else pieces[i]
 
     with np.errstate(all="ignore"):
@@ -206,12 +210,13 @@ def _divide(cell, corners, at_x, tol):
     corners, at_x: what `_forward` saw of the operation at each corner, and at x. A row (s, t, differences) travels
     with every corner, so that a new corner, between two others, gets its differences by interpolation.
     """
-    tables = [[_differences(tie, *rest) for tie in ties] for ties, *rest in corners]
+    ties, args, sizes = at_x
+    tables = [[_differences(tie, *rest) for tie in here] for here, *rest in corners]
     values, scales = (np.array([np.concatenate([tie[k] for tie in table]) for table in tables]) for k in (0, 1))
     noise = MUTE * np.concatenate([[0, 0], scales.max(axis=0)])
     parts, cuts, column = [_settled(np.hstack([cell, values]), noise)], [], 2
-    for tie in at_x[0]:
-        is_open = _open(tie, *at_x[1:], tol)
+    for tie in ties:
+        is_open = _open(tie, args, sizes, tol)
         span = range(column, column + len(is_open))
         column = span.stop
         cut = _winners if isinstance(tie, ExtremumTie) else _halves
@@ -260,7 +265,7 @@ def _halves(parts, span, tie, noise):
 def _winners(parts, span, tie, noise):
     """Every part cut into the parts where one member of a max or min wins; columns are member minus later member."""
     cuts, pieces, m = [], [], len(tie.members)
-    column = dict(zip(zip(*np.triu_indices(m, 1), strict=True), span, strict=True))
+    column = dict(zip(combinations(range(m), 2), span, strict=True))
     for part in parts:
         for w in range(m):
             piece, walls = part, []
@@ -333,11 +338,10 @@ def hull_vertices(points) -> np.ndarray:
     points = np.array(points, dtype=float)
     centered = points - points.mean(axis=0)
     sizes, directions = np.linalg.svd(centered, full_matrices=False)[1:]
-    size = np.abs(points).max(initial=0.0)
-    rank = int(np.sum(sizes > 1e-12 * size * len(points)))
-    if rank == 0:
+    apart = np.abs(points).max() * len(points) * 1e-12  # below, rounding of equal points
+    if sizes[0] <= apart:
         return points[:1]
-    if rank == 1:
+    if sizes[1] <= max(apart, 1e-9 * sizes[0]):  # too flat for qhull, and for the eye
         along = centered @ directions[0]
         return points[[along.argmin(), along.argmax()]]
     return points[ConvexHull(centered / np.abs(centered).max()).vertices]

@@ -34,9 +34,9 @@ _RESTARTS = 60  # starting points of `vertex`, at distances growing from 1/16 to
 class Region:
     """{z : A z <= b} with F(z) = jacobian z + offset on it, F flattened in C order.
 
-    A (k, n) rows of unit norm, b (k,): irredundant, in order of execution; none where F is one affine map. pattern: a
-    letter for every guard of F, in order of execution, then C order (see `active_kinks`; `0` is mute: zero on the whole
-    region). jacobian (p, n), offset (p,). names (k,): the kink of each facet, as `active_kinks` names it inside the
+    A (k, n) rows of unit norm, b (k,): irredundant, in order of execution; k = 0 for the whole space. pattern: a letter
+    for every guard of F, in order of execution, then C order (see `active_kinks`); `0` is mute: zero on the whole
+    region. jacobian (p, n), offset (p,). names (k,): the kink of each facet, as `active_kinks` names it inside that
     facet (the first, where several coincide). interior (n,): a point strictly inside.
     """
 
@@ -187,8 +187,8 @@ def _piece(graph, x, branches, tol) -> Piece:
     def open_all(i, op, args, magnitudes):
         # with an infinite tolerance every guard ties, zero ones too once their scale is not zero
         sizes = [m + np.finfo(float).tiny for m in magnitudes]
-        outs, entries, _ = branches[i].wires[0]
-        chosen = dict(zip(outs.tolist(), entries.tolist(), strict=True))
+        outs, sources, _ = branches[i].wires[0]
+        chosen = dict(zip(outs.tolist(), sources.tolist(), strict=True))
         for tie in primitives.decide(op.name, args, op.kwargs, sizes, np.inf)[1]:
             letters.extend(np.where(np.abs(tie.guards) <= tol * tie.scales, 0, np.sign(tie.guards)))
             terms, entries = _walls_of(tie, chosen)
@@ -201,7 +201,7 @@ def _piece(graph, x, branches, tol) -> Piece:
 
 
 def _walls_of(tie, chosen):
-    """(terms, [(flat output, suffix of the name)]) of the guards that bound the piece of chosen: output -> entry."""
+    """(terms, [(flat output, suffix of the name)]) of the guards that bound the piece; chosen: output -> entry."""
     if isinstance(tie, primitives.TwoWayTies):
         return tie.guard_terms, tie.entries
     if isinstance(tie, primitives.ExtremumTie):
@@ -353,18 +353,22 @@ def _across(region, k) -> Region:
     graph, normal = region._graph, region.A[k]
     slack = region.b - region.A @ region.interior
     way = _beyond(region.A, slack, k)
+    too_thin = f"row {k} of A ({region.names[k]}) has no facet, or one too thin for floating point to cross"
     if way is None:
-        raise ValueError(f"row {k} of A ({region.names[k]}) has no facet, or one too thin for floating point to cross")
+        raise ValueError(too_thin)
     p = region.interior + slack[k] / (normal @ way) * way  # inside the facet, as way leaves through no other
     p = p - (normal @ p - region.b[k]) * normal
     branches, _ = _choice(graph, p, normal, SOLVED)
     onward = _first_zero(_piece(graph, p, branches, SOLVED), p, normal, SOLVED)[0]
     step = min(onward / 2, _unit(p))
-    return _region(graph, p + step * normal, branches, SOLVED)
+    found = _region(graph, p + step * normal, branches, SOLVED)
+    if found.pattern == region.pattern:
+        raise ValueError(too_thin)
+    return found
 
 
 def _first_zero(piece, y, d, tol):
-    """(t, guard, slope) of the first affine guard, not zero at y, that vanishes at y + t d, t > 0; or (inf, None, 0)."""
+    """(t, guard, slope) of the first affine guard, not zero at y, to vanish at y + t d, t > 0; or (inf, None, 0)."""
     here, there = _walls(piece, y), _walls(piece, y + _unit(y) * d)
     rise = there.values - here.values
     parallel = np.abs(rise) <= SOLVED * np.maximum(here.scales, there.scales)
@@ -383,19 +387,18 @@ def _first_zero(piece, y, d, tol):
 def _along(graph, x, d, tol):
     branches, _ = _choice(graph, x, d, tol)
     piece = _piece(graph, x, branches, tol)
-    t = (_affine_ray if _guard_degree(graph) <= 1 else _sampled_ray)(piece, x, d, tol)
-    if t is None:
+    t, first = (_affine_ray if _guard_degree(graph) <= 1 else _sampled_ray)(piece, x, d, tol)
+    if first is None:
         raise ValueError("no kink was met along direction: no guard changes sign on the piece that begins at x")
-    return x + t * d
+    return _settled(piece, x + t * d, [first], x)[0]
 
 
 def _affine_ray(piece, x, d, tol):
     t, first, slope = _first_zero(piece, x, d, tol)
-    if first is None:
-        return None
-    for _ in range(3):  # the guard as evaluated at the point has the last word
-        t -= _walls(piece, x + t * d).values[first] / slope
-    return t
+    if first is not None:
+        for _ in range(3):  # the guard as evaluated at the point has the last word
+            t -= _walls(piece, x + t * d).values[first] / slope
+    return t, first
 
 
 def _sampled_ray(piece, x, d, tol):
@@ -408,14 +411,16 @@ def _sampled_ray(piece, x, d, tol):
         try:
             after = guards(end)
         except NotPiecewiseSmooth:  # the ray has left the domain of f
-            return None
+            break
         crossing = np.flatnonzero((before != 0) & (before * after <= 0))
         if len(crossing):
-            return min(
-                end if after[j] == 0 else brentq(lambda t, j=j: guards(t)[j], start, end, xtol=1e-300) for j in crossing
-            )
+            return min((_root(guards, j, start, end) if after[j] else end, j) for j in crossing)
         start, before = end, after
-    return None
+    return np.inf, None
+
+
+def _root(guards, j, start, end):
+    return brentq(lambda t: guards(t)[j], start, end, xtol=1e-300)
 
 
 def _nearest(graph, x, tol):
@@ -428,7 +433,7 @@ def _nearest(graph, x, tol):
     if not len(order):
         raise ValueError("f has no kink to be found from x: no guard changes on the piece around it")
     affine = _guard_degree(graph) <= 1
-    feet = [_foot(piece, j, x) for j in order[: 1 if affine else _CANDIDATES]]
+    feet = [_common_zero(piece, [j], x, foot=True) for j in order[: 1 if affine else _CANDIDATES]]
     found = [foot for foot in feet if foot is not None]
     if not found:
         raise ValueError("no guard near x could be brought to zero; pass a direction")
@@ -436,27 +441,6 @@ def _nearest(graph, x, tol):
     if affine:
         return nearest
     return _along(graph, x, (nearest - x) / np.linalg.norm(nearest - x), tol)
-
-
-@np.errstate(all="ignore")
-def _foot(piece, j, x):
-    """A point where guard j is zero and its gradient is parallel to the way from x; None if the iteration is lost."""
-    z, kept, best = x, None, np.inf
-    for _ in range(50):
-        try:
-            walls = _walls(piece, z)
-        except NotPiecewiseSmooth:
-            return None
-        miss = _miss(walls, [j])
-        if not miss < best and best <= SOLVED:
-            break
-        if miss < best:
-            kept, best = z, miss
-        g = _gradients(piece, walls, [j])[0]
-        if not np.any(g):
-            return None
-        z = x + (g @ (z - x) - walls.values[j]) / (g @ g) * g
-    return kept if best <= SOLVED else None
 
 
 def _by_distance(walls, gradients, active):
@@ -473,24 +457,44 @@ def _miss(walls, which):
     return float(np.max(np.abs(walls.values[which]) / np.maximum(walls.scales[which], np.finfo(float).tiny)))
 
 
-# ---------------------------------------------------------------- vertices
+def _settled(piece, z, which, start):
+    """(point, walls, miss): z, or z less the entries below rounding, where that brings these guards to zero.
+
+    A guard that is one product w z_i has itself for a scale, so only an exact zero counts.
+    """
+    walls = _walls(piece, z)
+    miss = _miss(walls, which)
+    tiny = (z != 0) & (np.abs(z) <= SOLVED * max(np.abs(start).max(), np.abs(z).max()))
+    if miss > SOLVED and tiny.any():
+        cleared = np.where(tiny, 0.0, z)
+        there = _walls(piece, cleared)
+        if _miss(there, which) <= SOLVED:
+            return cleared, there, _miss(there, which)
+    return z, walls, miss
 
 
-def _common_zero(piece, which, z):
-    """A common zero of these guards near z, by least-norm Newton steps down to rounding; None if lost."""
-    which, kept, best = sorted(which), None, np.inf
-    for _ in range(20):
-        walls = _walls(piece, z)
-        miss = _miss(walls, which)
-        if not miss < best and best <= SOLVED:
-            break
-        if miss < best:
-            kept, best = z, miss
-        step = np.linalg.lstsq(_gradients(piece, walls, which), -walls.values[which], rcond=None)[0]
-        if not np.all(np.isfinite(step)):
-            break
-        z = z + step
+@np.errstate(all="ignore")
+def _common_zero(piece, which, start, *, foot=False):
+    """A common zero of these guards near start, by least-norm Newton steps down to rounding; None if lost.
+
+    With `foot` each step is measured from start: the limit is a stationary point of the distance to it.
+    """
+    which, z, kept, best = sorted(which), start, None, np.inf
+    try:
+        for _ in range(50):
+            z, walls, miss = _settled(piece, z, which, start)
+            if not miss < best and best <= SOLVED:
+                break
+            if miss < best:
+                kept, best = z, miss
+            slopes, base = _gradients(piece, walls, which), start if foot else z
+            z = base + np.linalg.lstsq(slopes, slopes @ (z - base) - walls.values[which], rcond=None)[0]
+    except _LOST:
+        pass
     return kept if best <= SOLVED else None
+
+
+# ---------------------------------------------------------------- vertices
 
 
 def _starts(x):
@@ -541,6 +545,8 @@ def _descend(graph, x, units, tol):
 
 
 def _checked_names(graph, x, units, tol):
+    if not np.iterable(units):
+        raise ValueError(f"units is a number of guards or the names of kinks; got {units!r}")
     names = [units] if isinstance(units, str) else list(units)
     known = _piece(graph, x, _choice(graph, x, None, tol)[0], tol).names
     if unknown := [name for name in names if name not in known]:
@@ -567,7 +573,7 @@ def _meeting(graph, x, names, tol):
 
 
 @np.errstate(all="ignore")
-def _approach(graph, z, names, tol):
+def _approach(graph, start, names, tol):
     """(a common zero of the named guards or None, the miss), by damped Newton steps on the piece at hand."""
 
     def look(y):
@@ -578,11 +584,11 @@ def _approach(graph, z, names, tol):
             bearing.get(name, []).append(j)
         return piece, walls, sorted(min(each, key=lambda j: abs(walls.values[j])) for each in bearing.values())
 
-    piece, walls, which = look(z)
+    z, (piece, walls, which) = start, look(start)
     for _ in range(50):
-        if _miss(walls, which) <= SOLVED:
-            polished = _common_zero(piece, which, z)
-            return (z if polished is None else polished), 0.0
+        y, _, miss = _settled(piece, z, which, start)
+        if miss <= SOLVED:
+            return y, miss
         step = np.linalg.lstsq(_gradients(piece, walls, which), -walls.values[which], rcond=TOL)[0]
         size = np.linalg.norm(walls.values[which])
         for shrink in 0.5 ** np.arange(8):

@@ -134,9 +134,9 @@ def study(f, x, *, output=None, tol=TOL, name=None, max_chambers=MAX_CHAMBERS, m
     jacobians = None if output is None else limiting_jacobians(output, x, **options)
     if jacobians is not None and not jacobians.complete:
         notes.append(f"the limiting Jacobians of the output are incomplete: {jacobians.reason}")
-    audits = [_audit(f, graph, x, "gradient", tol, max_chambers, notes)]
+    audits = [_audit(f, x, "gradient", tol, max_chambers, notes)]
     if second:
-        audits.append(_audit(f, graph, x, "hessian", tol, max_chambers, notes))
+        audits.append(_audit(f, x, "hessian", tol, max_chambers, notes))
     return Study(
         **common,
         gradients=gradients,
@@ -162,9 +162,9 @@ def _second_order(found, notes):
         return {}
 
 
-def _audit(f, graph, x, derivative, tol, max_chambers, notes):
+def _audit(f, x, derivative, tol, max_chambers, notes):
     try:
-        return check_ad(f if callable(f) else graph, x, derivative=derivative, tol=tol, max_chambers=max_chambers)
+        return check_ad(f, x, derivative=derivative, tol=tol, max_chambers=max_chambers)
     except Exception as error:  # however a framework fails at a kink, that is a finding
         notes.append(f"autograd's {derivative} could not be had: {type(error).__name__}: {error}")
         return None
@@ -175,7 +175,8 @@ def _audit(f, graph, x, derivative, tol, max_chambers, notes):
 
 def _lines(study):
     n = study.x.size
-    yield from (study.name, "=" * min(len(study.name), WIDTH))
+    title = textwrap.wrap(study.name, WIDTH) or ["f"]
+    yield from (*title, "=" * max(map(len, title)))
     yield from _row("point", f"x in R^{n}: {_vector(study.x)}")
     yield from _row("value", _vector(study.value.ravel()) if study.value.size > 1 else f"{study.value.item():.10g}")
     yield ""
@@ -266,7 +267,7 @@ def _derivative_lines(study):
 
 _C11 = {
     True: "yes: the hull of the Hessians is the Clarke Hessian",
-    False: "no: the gradient jumps, and the hull of the Hessians leaves that out",
+    False: "no: the gradient jumps, at x or near it; no Hessian shows that",
     None: "undecided: the hull of the Hessians may leave a jump out",
 }
 

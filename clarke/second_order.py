@@ -21,7 +21,7 @@ import scipy.optimize
 
 from . import primitives
 from .arrangements import TooManyChambers, strict_direction
-from .graph import hessian, run
+from .graph import gradient, hessian, run
 
 STEP = 1e-5  # length of the displacement at which a chamber found at first order is looked at
 RADIUS = 1e-2  # of the random points at which identities are checked, relative to max(1, |x|)
@@ -57,10 +57,7 @@ def _values(skel, signs, conditions, points):
     `signs` may be a prefix: operations after it take any piece, which no condition of the prefix sees. Rows that
     leave the domain of f are nan.
     """
-    here = skel.germ
-    letters = np.zeros(len(here.kinks), dtype=int)
-    letters[: len(signs)] = signs
-    branches = here.branches(letters)
+    here, branches = skel.germ, _branches(skel, signs)
     found = []
     for y in [here.x, *points]:
         with np.errstate(all="ignore"):
@@ -274,20 +271,28 @@ def _identity(values, noise):
     return direction is None and bool(np.abs(scaled @ lam).max() <= _IDENTITY + (lam / size) @ noise)
 
 
-def _hessian(skel, prefix, path, weights):
-    """Hessian at x of sum weights_j * guard_j under the prefix's pieces."""
-    here = skel.germ
-    letters = np.zeros(len(here.kinks), dtype=int)
-    letters[: len(prefix)] = prefix
-    cotangents = {}
+def _cotangents(skel, path, weights):
+    """{position: cotangent} whose pairing with the values is sum weights_j * guard_j."""
+    here, found = skel.germ, {}
     for c, weight in zip(path, weights, strict=True):
         op = here.graph.program.operations[c.position - 1]
         parents = dict(zip(op.argnums, op.parents, strict=True))
         for k, entry, coef in c.terms:
             if k in parents and weight:
-                g = cotangents.setdefault(parents[k], np.zeros(np.shape(here.tape.values[parents[k]])))
+                g = found.setdefault(parents[k], np.zeros(np.shape(here.tape.values[parents[k]])))
                 g.reshape(-1)[entry[0]] += weight * coef[0]
-    return hessian(here.graph, here.x, here.branches(letters), cotangents)
+    return found
+
+
+def _branches(skel, prefix):
+    letters = np.zeros(len(skel.germ.kinks), dtype=int)
+    letters[: len(prefix)] = prefix
+    return skel.germ.branches(letters)
+
+
+def _hessian(skel, prefix, path, weights):
+    """Hessian at x of sum weights_j * guard_j under the prefix's pieces."""
+    return hessian(skel.germ.graph, skel.germ.x, _branches(skel, prefix), _cotangents(skel, path, weights))
 
 
 def _dependent(skel, prefix, path, support, J):
@@ -309,20 +314,21 @@ def _dependent(skel, prefix, path, support, J):
 
 
 def _newton(skel, prefix, conditions, start):
-    """A common zero of the guards near start, by least-norm Newton steps with differenced Jacobians; None if lost."""
-    y, h = start.copy(), 1e-6 * _unit(skel)
+    """A common zero of the guards near start, by least-norm Newton steps; None if lost."""
+    graph, y, unit = skel.germ.graph, start.copy(), _unit(skel)
+    branches = _branches(skel, prefix)
+    single = [_cotangents(skel, [c], [1.0]) for c in conditions]
     for _ in range(30):
-        around = [y, *(y + h * e for e in np.eye(y.size)), *(y - h * e for e in np.eye(y.size))]
-        values = _values(skel, prefix, conditions, around)
-        if not np.all(np.isfinite(values)):
+        values = _values(skel, prefix, conditions, [y])[0]
+        with np.errstate(all="ignore"):
+            jacobian = np.array([gradient(graph, y, branches, one) for one in single])
+        if not (np.all(np.isfinite(values)) and np.all(np.isfinite(jacobian))):
             return None
-        jacobian = (values[1 : y.size + 1] - values[y.size + 1 :]).T / (2 * h)
-        step = np.linalg.lstsq(jacobian, -values[0], rcond=1e-9)[0]
+        step = np.linalg.lstsq(jacobian, -values, rcond=1e-9)[0]
         y = y + step
-        if np.linalg.norm(step) <= 1e-14 * _unit(skel):
+        if np.linalg.norm(step) <= 1e-14 * unit:
             break
-    close = np.linalg.norm(y - skel.germ.x) <= 10 * RADIUS * _unit(skel)
-    return y if close else None
+    return y if np.linalg.norm(y - skel.germ.x) <= 10 * RADIUS * unit else None
 
 
 # ---------------------------------------------------------------- realizing
@@ -434,11 +440,32 @@ def settle(skel, stage, prefix, letters, first, generic):
     if not len(flat):
         return letters
     conditions = _conditions(stage, np.zeros(stage.ties.letters, dtype=int))
-    unit = _unit(skel)
-    for direction in (first, generic):
-        steps = [skel.germ.x + t * unit * direction for t in _STEPS]
-        values = _values(skel, np.array(prefix), conditions, steps)[:, flat]
-        noise = _rounding(skel, [conditions[k] for k in flat], np.zeros(len(flat)))
-        sign = np.where(np.all(values > noise, axis=0), 1, np.where(np.all(values < -noise, axis=0), -1, 0))
-        letters[flat] = np.where(letters[flat] == 0, sign, letters[flat])
+    letters[flat] = _signs_along(skel, prefix, [conditions[k] for k in flat], first, generic)
     return letters
+
+
+def _signs_along(skel, prefix, conditions, first, generic):
+    """Signs of the guards at five shrinking steps along `first`, or where they are 0 or vary, along `generic`."""
+    unit, noise = _unit(skel), _rounding(skel, conditions, np.zeros(len(conditions)))
+    signs = np.zeros(len(conditions), dtype=int)
+    for direction in (first, generic):
+        values = _values(skel, np.array(prefix), conditions, [skel.germ.x + t * unit * direction for t in _STEPS])
+        seen = np.where(np.all(values > noise, axis=0), 1, np.where(np.all(values < -noise, axis=0), -1, 0))
+        signs = np.where(signs == 0, seen, signs)
+    return signs
+
+
+def settle_members(skel, stage, prefix, compare, first, generic):
+    """compare (k, k): signs of differences of the tied members along a direction; zeros looked at beyond first order."""
+    members = stage.ties.members
+    pairs = [(a, b) for a in range(len(members)) for b in range(a) if compare[a, b] == 0]
+    if not pairs:
+        return compare
+    one = np.ones(1)
+    conditions = [
+        Condition(stage.position, ((0, members[[a]], one), (0, members[[b]], -one)), 1) for a, b in pairs
+    ]
+    compare = compare.copy()
+    for (a, b), sign in zip(pairs, _signs_along(skel, prefix, conditions, first, generic), strict=True):
+        compare[a, b], compare[b, a] = sign, -sign
+    return compare

@@ -361,7 +361,9 @@ def assigned(x):
     ],
 )
 def test_leaving_the_tracer_is_refused_with_advice(f):
-    with pytest.raises(HiddenBranch, match=r"f hands a traced value to something that cannot trace it .*; use autograd"):
+    with pytest.raises(
+        HiddenBranch, match=r"f hands a traced value to something that cannot trace it .*; use autograd"
+    ):
         from_function(f, X)
 
 
@@ -369,7 +371,7 @@ def test_an_error_of_f_itself_is_not_reworded():
     def f(x):
         raise TypeError("mine")
 
-    with pytest.raises(TypeError, match="^mine$"):
+    with pytest.raises(TypeError, match=r"^mine$"):
         from_function(f, X)
     with pytest.raises(TypeError, match="takes 0 positional arguments"):
         from_function(lambda: 0, X)
@@ -574,12 +576,39 @@ def test_a_pullback_from_what_does_not_meet_x_is_zero():
     recording = from_function(lambda x: anp.abs(x), X)
     here = kinks.germ(recording, X)
     assert graph.pullback(recording, here.tape, {0: np.arange(4.0)})[0].tolist() == [0, 1, 2, 3]
+    two = kinks.germ(lambda x: anp.exp(x) + 2 * x, X)
+    assert graph.pullback(two.graph, two.tape, {2: np.ones(4)})[0].tolist() == [2] * 4
 
 
 def test_a_second_derivative_that_is_not_finite_is_refused():
     recording = from_function(lambda x: anp.sinc(x[0]) * x[1], X)
     with pytest.raises(NotPiecewiseSmooth, match="sinc is evaluated at a singular point of its own"):
         kinks.germ(recording, np.zeros(4))
+
+
+@primitive
+def steep(x):
+    return np.sum(np.abs(x) ** 1.5)
+
+
+defvjp(steep, lambda ans, x: lambda g: 1.5 * g * anp.sqrt(anp.abs(x)) * anp.sign(x))
+primitives.smooth(steep)
+
+
+def test_an_infinite_second_derivative_of_a_declared_primitive_is_refused():
+    recording = from_function(steep, np.zeros(2))
+    with np.errstate(all="ignore"), pytest.raises(NotPiecewiseSmooth, match="a second derivative is not finite at x"):
+        graph.hessian(recording, np.zeros(2), {}, {recording.program.output: np.ones(())})
+
+
+def test_the_hessian_with_injected_kinks_is_that_in_both_variables():
+    recording = from_function(lambda x: anp.sum(anp.abs(x) ** 2) * anp.exp(x[0]), np.zeros(2))
+    here, u = kinks.germ(recording, np.zeros(2)), np.array([0.5, -2.0])
+    kink = here.stages[0].position
+    slots = {kink: (np.arange(2), np.arange(2))}
+    H = graph.injected_hessian(recording, here.x, here.decided, {recording.program.output: np.ones(())}, slots, u)
+    # of |u|^2 exp(x_0), in (x_0, x_1, u_0, u_1)
+    assert H == pytest.approx(np.array([[4.25, 0, 1, -4], [0, 0, 0, 0], [1, 0, 2, 0], [-4, 0, 0, 2]]))
 
 
 def test_hessian_products_are_products_with_the_hessian():

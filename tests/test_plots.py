@@ -65,6 +65,8 @@ CASES = {
     "two equal members of a max": (lambda x: anp.max(anp.array([x[0], x[1], x[0]])), [0.0, 0.0], 2),
     "least of three": (lambda x: anp.min(anp.array([x[0], x[1], -x[0] - x[1]])), [0.0, 0.0], 3),
     "two orders": (lambda x: anp.dot(anp.sort(x), anp.array([1.0, 2.0])), [1.0, 1.0], 2),
+    "the max of one entry": (lambda x: anp.max(x[:1]) + anp.abs(x[1]), [0.0, 0.0], 2),
+    "a mask": (lambda x: anp.abs(anp.where(np.array([True, False]), x, 2 * x))[1], [0.0, 0.0], 4),
     "no kink": (lambda x: anp.sum(x**2), [1.0, 2.0, 3.0], 1),
     "a mute kink": (lambda x: anp.abs(anp.maximum(x[0], 0)), [0.0, 0.0], 2),
 }
@@ -237,7 +239,9 @@ def test_hull_vertices_of_a_polygon_a_segment_and_a_point():
     assert sorted(map(tuple, plots.hull_vertices(segment))) == [(-1, -2), (3, 6)]
     np.testing.assert_array_equal(plots.hull_vertices([[1.0, 2.0]] * 3), [[1, 2]])
     np.testing.assert_array_equal(plots.hull_vertices(np.zeros((2, 2))), [[0, 0]])
-    tiny = 1e-200 * square + 0.0
+    flat = np.column_stack([np.arange(4.0), 1e-10 * np.array([0, 1, 1, 0])])
+    assert len(plots.hull_vertices(flat)) == 2
+    tiny = 1e-200 * square
     assert len(plots.hull_vertices(tiny)) == 4
 
 

@@ -552,6 +552,7 @@ ALPHABET = {
     "median_two": lambda x: anp.median(x[:2]),
     "clip_traced_bounds": lambda x: anp.clip(x[:4], x[4:8] - 3.5, x[8:] + 3),
     "clip_constant_traced": lambda x: anp.clip(P[:4], x[:4] - 0.1, None),
+    "clip_constant_twice": lambda x: anp.clip(-9.0, P - 3, x - 2) + anp.clip(-9.0, -0.5, x),
     "clip_positional_keyword": lambda x: anp.clip(x, -0.5, a_max=0.4),
     "clip_scalar": lambda x: anp.clip(x[0], -0.5, 0.5),
     "ptp_keep": lambda x: anp.ptp(grid(x), axis=0, keepdims=True),

@@ -421,6 +421,8 @@ def test_vertex_says_how_far_it_came():
         vertex(triangle, [3.0, 3.0], units=3)
     with pytest.raises(ValueError, match=r"names 'h1\[0\]', no kink of f; it has maximum1\[0\], "):
         vertex(triangle, [3.0, 3.0], units=["h1[0]"])
+    with pytest.raises(ValueError, match=r"a number of guards or the names of kinks; got 2\.0"):
+        vertex(triangle, [3.0, 3.0], units=2.0)
     with pytest.raises(ValueError, match="none twice"):
         vertex(triangle, [3.0, 3.0], units=["maximum1[0]", "maximum1[0]"])
     with pytest.raises(ValueError, match="between 1 and 2 kinks"):

@@ -1,0 +1,116 @@
+"""The rooms: their order, what each may import, and that docs/house.md tells the truth."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import clarke
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "clarke"
+FILES = sorted(p for p in PACKAGE.rglob("*.py"))
+
+
+def rooms():
+    """The rooms in the printed order, __init__ left out."""
+    listing = (ROOT / "docs" / "house.md").read_text().split("```")[1]
+    return [m.group(1).rstrip("/") for m in re.finditer(r"^  (\w+(?:\.py|/))", listing, re.MULTILINE)][1:]
+
+
+def room_of(path):
+    inside = path.relative_to(PACKAGE)
+    return inside.parts[0]
+
+
+def imports(path):
+    """(module, is it ours) of every import in the file, inside functions too."""
+    package = ("clarke", *path.relative_to(PACKAGE).parts[:-1])
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            for alias in node.names:
+                yield f"{module}.{alias.name}"
+
+
+def our_rooms(path):
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] == "clarke" and len(parts) > 1:
+            for candidate in (f"{parts[1]}.py", parts[1]):
+                if (PACKAGE / candidate).exists():
+                    yield candidate
+
+
+def test_the_list_in_the_docs_is_what_is_there():
+    assert {room_of(p) for p in FILES} - {"__init__.py"} == set(rooms())
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if room_of(p) != "__init__.py"], ids=lambda p: p.name)
+def test_a_room_imports_only_rooms_above_it(path):
+    order = rooms()
+    here = order.index(room_of(path))
+    for imported in our_rooms(path):
+        assert order.index(imported) <= here, f"{path.name} imports {imported}, which is below it"
+        assert imported != room_of(path) or imported == "importers"
+
+
+OWNERS = {
+    "autograd": {"primitives.py", "selections.py", "lowering.py", "graph.py", "layers.py", "audit.py"},
+    "cvxpy": {"projection.py"},
+    "networkx": {"network.py"},
+    "matplotlib": {"plots.py"},
+    "torch": {"audit.py"},
+    "jax": {"audit.py"},
+}
+
+
+@pytest.mark.parametrize("library", OWNERS)
+def test_a_library_has_its_rooms(library):
+    users = {room_of(p) for p in FILES if any(name.split(".")[0] == library for name in imports(p))}
+    assert users <= OWNERS[library]
+
+
+def test_only_the_command_line_imports_the_importers():
+    users = {room_of(p) for p in FILES if "importers" in set(our_rooms(p))}
+    assert users <= {"__main__.py", "importers"}
+
+
+def test_no_room_shares_its_name_with_a_public_function():
+    assert not {r.removesuffix(".py") for r in rooms()} & set(clarke.__all__)
+
+
+def test_every_public_name_is_there_documented_and_sorted():
+    assert clarke.__all__ == sorted(clarke.__all__)
+    for name in clarke.__all__:
+        assert getattr(clarke, name).__doc__, name
+
+
+def test_the_library_prints_nothing_outside_the_command_line():
+    for path in FILES:
+        if room_of(path) == "__main__.py":
+            continue
+        calls = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
+        assert not [c for c in calls if isinstance(c.func, ast.Name) and c.func.id == "print"], path.name
+
+
+def test_the_readme_tells_the_truth():
+    """Its python blocks run, and what their comments say came out."""
+    text = (ROOT / "README.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    space = {}
+    for block in blocks:
+        exec(block.replace("print(clarke.check_ad(loss, w))", "said = str(clarke.check_ad(loss, w))"), space)
+    assert f"# {space['said']}" in text
+    assert space["autograd"].hessian(space["loss"])(space["w"]).tolist() == [[2, -1], [-1, 0]]
+    found = space["found"]
+    assert found.matrices.tolist() == [[[0, 0], [0, 0]], [[8, -2], [-2, 0]]]
+    assert found.patterns == ("-", "+")
+    assert found.complete
+    assert f"'{found.reason}'" in text
+    assert found.c11 is False

@@ -1,0 +1,285 @@
+"""The command line prints what the functions return, and answers every mistake in one line."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import clarke
+from clarke.__main__ import main
+from clarke.importers.nnet import from_nnet
+
+ACAS = Path(__file__).resolve().parents[2] / "shared" / "data" / "acasxu" / "ACASXU_experimental_v2a_1_1.nnet"
+
+# y = W2 max(W1 x + b1, 0) + b2 with 2 inputs, 3 hidden units and 1 output
+TINY = """\
+// tiny
+2,2,1,3,
+2,3,1,
+0,
+-1.0,-2,
+1.0,2.0,
+0.5,10.0,7.0,
+2.0,4.0,3.0,
+1,-1,
+.5,2.,
+-1e0,+2.5E-1,
+0.0,
+-1.0,
+0.125,
+1,2,-4,
+0.5,
+"""
+
+MODEL = """
+import autograd.numpy as np
+
+def half(x):
+    return np.maximum(x[0], 0) ** 2 + x[1] ** 2
+
+def split(x):
+    return (np.maximum(x[0], 0) ** 2 + np.minimum(x[0], 0) ** 2) / 2
+
+def hidden(x):
+    return x[0] if x[0] > 0 else 2 * x[0]
+
+class inner:
+    deep = staticmethod(half)
+
+number = 3
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """The current directory, with a model and a network in it."""
+    (tmp_path / "commandline_model.py").write_text(MODEL)
+    (tmp_path / "commandline_broken.py").write_text("1 / 0\n")
+    (tmp_path / "tiny.nnet").write_text(TINY)
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    for name in ("commandline_model", "commandline_broken"):
+        sys.modules.pop(name, None)
+
+
+def printed(capsys, *argv):
+    """The JSON that a successful command prints, and nothing else."""
+    assert main([*argv, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    return json.loads(out)
+
+
+# ---------------------------------------------------------------- study
+
+
+def test_the_study_of_digits_has_24_kinks_and_365_patterns(here, capsys):
+    data = printed(capsys, "study")
+    assert data["kinks_by_unit"] == {"h1": 12, "h2": 12}
+    assert len(data["kinks"]) == 24
+    assert data["patterns"]["count"] == len(data["patterns"]["list"]) == 365
+    assert data["patterns"]["complete"] is True
+    assert data["hessians"]["shape"] == [3, 3]
+    assert data["jacobians"]["shape"] == [10, 3]
+    assert list(here.glob("*.png")) == []  # with --json only where asked
+
+
+def test_the_study_of_digits_prints_a_report_and_draws_a_picture(here, capsys):
+    assert main(["study"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "365 of 2^24 = 16,777,216" in out
+    assert out.splitlines()[-1].split() == ["picture", "study.png"]
+    assert (here / "study.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_picture_goes_where_it_is_wanted_or_nowhere(here, capsys):
+    assert main(["study", "--no-plot", "--at", "1,0,0"]) == 0
+    out = capsys.readouterr().out
+    assert "picture" not in out
+    assert "x in R^3: (1, 0, 0)" in out
+    assert list(here.glob("*.png")) == []
+    printed(capsys, "study", "commandline_model:half", "--at", "0,0", "--output", "drawn.pdf")
+    assert (here / "drawn.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_a_nnet_file_is_studied_where_its_units_vanish(here, capsys):
+    data = printed(capsys, "study", "tiny.nnet")
+    assert data["name"] == "tiny"
+    assert len(data["kinks"]) == 2  # as many as inputs
+    assert data["gradients"]["shape"] == [2]  # one output is a scalar
+    hidden = np.array(from_nnet("tiny.nnet").at(data["x"], "x").value("z1"))
+    assert np.sum(np.abs(hidden) < 1e-12) == 2
+    assert len(printed(capsys, "study", "tiny.nnet", "--units", "1")["kinks"]) == 1
+
+
+def test_a_nnet_file_is_studied_exactly_where_asked(here, capsys):
+    np.save("point.npy", [0.25, 0.25])
+    for point in ("0.25,0.25", "point.npy"):
+        data = printed(capsys, "study", "tiny.nnet", "--at", point)
+        assert data["x"] == [0.25, 0.25]
+        assert [kink["name"] for kink in data["kinks"]] == ["h1[0, 0]"]
+
+
+@pytest.mark.skipif(not ACAS.exists(), reason=f"the ACAS Xu networks are not at {ACAS.parent}")
+def test_a_collision_avoidance_network_is_studied_at_a_vertex(here, capsys):
+    data = printed(capsys, "study", str(ACAS))
+    assert len(data["kinks"]) == 5
+    assert data["jacobians"]["shape"] == [5, 5]
+    assert data["patterns"]["complete"] is True
+
+
+def test_a_function_of_the_current_directory_is_studied(here, capsys):
+    data = printed(capsys, "study", "commandline_model:half", "--at", "0,-1")
+    assert data["x"] == [0, -1]
+    assert data["hessians"]["values"] == [[[0, 0], [0, 2]], [[2, 0], [0, 2]]]
+    assert data["c11"] is True
+    assert printed(capsys, "study", "commandline_model:inner.deep", "--at=-1,2")["x"] == [-1, 2]
+    assert str(here) not in sys.path
+
+
+def test_the_tolerance_reaches_the_kinks(here, capsys):
+    near = ["study", "tiny.nnet", "--at", "0.25,0.2501"]  # guard -1e-4 of terms 0.25 and 0.2501
+    assert len(printed(capsys, *near)["kinks"]) == 0
+    assert [kink["name"] for kink in printed(capsys, *near, "--tol", "1e-3")["kinks"]] == ["h1[0, 0]"]
+
+
+# ---------------------------------------------------------------- audit and chambers
+
+
+def test_an_audit_says_what_check_ad_says(here, capsys):
+    data = printed(capsys, "audit", "commandline_model:split", "--at", "0")
+    assert (data["inside"], data["is_element"], data["distance"]) == (False, False, pytest.approx(0.5))
+    assert data["value"] == [[0.5]]
+    assert printed(capsys, "audit", "commandline_model:split", "--at", "0", "--derivative", "gradient")["inside"]
+    assert main(["audit", "commandline_model:split", "--at", "0"]) == 0
+    assert "outside, at distance 0.5" in capsys.readouterr().out
+
+
+def test_chambers_are_counted_from_three_kinds_of_file(here, capsys):
+    normals = np.array([[1, 0], [0, 1], [1, 1]])
+    np.save("normals.npy", normals)
+    np.savetxt("normals.csv", normals, delimiter=",")
+    Path("normals.json").write_text(json.dumps(normals.tolist()))
+    for name in ("normals.npy", "normals.csv", "normals.json"):
+        data = printed(capsys, "chambers", name)
+        assert data["chambers"] == 6
+        assert data["complete"] is True
+        assert data["reason"]
+        assert main(["chambers", name]) == 0
+        assert capsys.readouterr().out.startswith("6 chambers\ncomplete: yes, ")
+
+
+# ---------------------------------------------------------------- what goes wrong
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ("study commandline_model:half", "commandline_model:half needs a point: --at followed by numbers"),
+        ("study commandline_model:half --at 1,two", "--at takes numbers with commas between them, or a .npy file"),
+        ("study commandline_model:half --at 1,nan", "x must be finite; entry 1 is nan"),
+        ("study --at 1,2", "x has 2 entries, the function was recorded with 3"),
+        ("study commandline_model:half --at missing.npy", "missing.npy"),
+        ("study commandline_model:half --at objects.npy", "allow_pickle=False"),
+        ("study commandline_model:hidden --at 1", "greater of a traced value would hide a branch"),
+        ("study commandline_model:absent --at 1", "commandline_model:absent cannot be imported: AttributeError"),
+        ("study commandline_model:number --at 1", "commandline_model:number is no function but int"),
+        ("study commandline_broken:f --at 1", "commandline_broken:f cannot be imported: ZeroDivisionError"),
+        ("study no_such_module:f --at 1", "no_such_module:f cannot be imported: ModuleNotFoundError"),
+        ("study model.onnx --at 1", "'model.onnx' is no model: FILE.nnet or module:function is"),
+        ("study missing.nnet", "missing.nnet: cannot be read"),
+        ("study broken.nnet", "broken.nnet, line 1: expected 4 counts, found 1"),
+        ("study tiny.nnet --units 3", "units"),
+        ("study tiny.nnet --units 2 --at 0,0", "--units chooses the point of a FILE.nnet"),
+        ("study --units 2", "--units chooses the point of a FILE.nnet"),
+        ("study --no-plot --output a.png", "--no-plot and --output contradict each other"),
+        ("study --tol 2", "tol is relative to the scale of a guard"),
+        ("study commandline_model:half --at 0,0 --output no/such/folder.png", "no/such/folder.png"),
+        ("study commandline_model:half --at 0,0 --output picture.xyz", "xyz"),
+        ("audit commandline_model:half --at 1,2,", "--at takes numbers"),
+        ("audit commandline_model:hidden --at 1", "greater of a traced value would hide a branch"),
+        ("audit commandline_model --at 1", "'commandline_model' is no model"),
+        ("chambers missing.csv", "missing.csv"),
+        ("chambers words.csv", "words.csv: could not convert string"),
+        ("chambers empty.csv", "empty.csv holds no normals"),
+        ("chambers ragged.json", "ragged.json: "),
+        ("chambers broken.json", "broken.json: Expecting value"),
+        ("chambers objects.npy", "objects.npy: "),
+        ("chambers normals.txt", "normals.txt: normals are read from .npy, .csv, .json files; got .txt"),
+        ("chambers normals", "got no suffix"),
+    ],
+)
+def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(here, capsys, argv, said):
+    np.save("objects.npy", np.array([{}, None], dtype=object), allow_pickle=True)
+    for name, text in {
+        "broken.nnet": "no numbers\n",
+        "words.csv": "one,two\n",
+        "empty.csv": "",
+        "ragged.json": "[[1, 2], [3]]",
+        "broken.json": "?",
+    }.items():
+        Path(name).write_text(text)
+    assert main(argv.split()) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith("clarke: ")
+    assert err.count("\n") == 1
+    assert said in err
+    assert "Traceback" not in err
+    if "--output" not in argv:
+        assert out == ""
+
+
+def test_too_many_chambers_is_one_line(here, capsys, monkeypatch):
+    def refuse(normals):
+        raise clarke.TooManyChambers(7, 6)
+
+    monkeypatch.setattr("clarke.__main__.chambers", refuse)
+    np.save("normals.npy", np.eye(2))
+    assert main(["chambers", "normals.npy"]) == 2
+    assert capsys.readouterr().err.startswith("clarke: at least 7 chambers")
+
+
+def test_a_missing_matplotlib_is_said_before_the_work_with_the_extra(here, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.delitem(sys.modules, "clarke.plots", raising=False)
+    monkeypatch.delattr(clarke, "plots", raising=False)
+    assert main(["study"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == "clarke: pictures need matplotlib: pip install 'clarke[plots]'\n"
+    assert main(["study", "commandline_model:half", "--at", "0,0", "--no-plot"]) == 0
+
+
+def test_a_defect_of_ours_keeps_its_traceback(here, monkeypatch):
+    def broken(*args, **options):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("clarke.__main__.study", broken)
+    with pytest.raises(ZeroDivisionError):
+        main(["study", "--no-plot"])
+
+
+@pytest.mark.parametrize("argv", [[], ["dance"], ["study", "--size", "3"], ["audit", "m:f"], ["study", "--tol", "x"]])
+def test_argparse_refuses_what_it_does_not_know(capsys, argv):
+    with pytest.raises(SystemExit) as stop:
+        main(argv)
+    assert stop.value.code == 2
+    assert "usage: clarke" in capsys.readouterr().err
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"clarke {clarke.__version__}\n"
+
+
+def test_python_m_clarke_is_the_same_program():
+    command = [sys.executable, "-m", "clarke"]
+    done = subprocess.run([*command, "study", "nothing"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "clarke: 'nothing' is no model: FILE.nnet or module:function is\n"
