@@ -28,7 +28,7 @@ from .limiting import (
 )
 from .models import digits, mlp
 from .network import Network
-from .primitives import HiddenBranch, NotPiecewiseSmooth, UnsupportedPrimitive, smooth, where
+from .primitives import HiddenBranch, NotPiecewiseSmooth, UnsupportedPrimitive, smooth
 from .projection import (
     BlockwiseMinNorm,
     MinNormElement,
@@ -42,6 +42,7 @@ from .projection import (
 )
 from .regions import Region, boundary_point, neighbors, region, vertex
 from .report import Study, study
+from .selections import where
 
 __version__ = "0.1.0"
 

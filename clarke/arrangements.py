@@ -182,8 +182,7 @@ def _min_norm_direction(units, tol):
 # The door: arguments in, original signs out
 
 _TOLERANCE = (
-    "deletion-restriction at tolerance {:g}, rows within rounding taken as equal; "
-    "the count identity held at every flat"
+    "deletion-restriction at tolerance {:g}, rows within rounding taken as equal; the count identity held at every flat"
 )
 _EXACT = "deletion-restriction in exact arithmetic; the count identity held at every flat"
 
@@ -208,15 +207,11 @@ def _checked(normals, offsets, cone, tol, max_chambers) -> _Problem:
     if offsets is not None:
         offsets = _finite("offsets", offsets)
         if offsets.shape != normals.shape[:1]:
-            raise ValueError(
-                f"offsets must be ({len(normals)},), one for each normal; got {offsets.shape}"
-            )
+            raise ValueError(f"offsets must be ({len(normals)},), one for each normal; got {offsets.shape}")
     if cone is not None:
         cone = _matrix("cone", cone)
         if cone.shape[1] != normals.shape[1]:
-            raise ValueError(
-                f"cone must be (c, {normals.shape[1]}), as wide as normals; got {cone.shape}"
-            )
+            raise ValueError(f"cone must be (c, {normals.shape[1]}), as wide as normals; got {cone.shape}")
         cone = cone if len(cone) else None
     return _Problem(normals, offsets, cone)
 
@@ -225,8 +220,7 @@ def _matrix(name, value):
     array = _finite(name, value)
     if array.ndim != 2 or not array.shape[1]:
         raise ValueError(
-            f"{name} must be a matrix of at least one column, a row for each vector; got shape "
-            f"{array.shape}"
+            f"{name} must be a matrix of at least one column, a row for each vector; got shape {array.shape}"
         )
     return array
 
@@ -467,9 +461,7 @@ def _cells(flats, tol, limit, seed, run=map, grain=None):
         return _sectors(flats, tol, limit, np.random.default_rng(seed))
     f, j = np.nonzero(rows[:, fence:].any(axis=2))
     grain = grain or max(16, 2**21 // (m * m * d))
-    pieces = [
-        (f[a : a + grain], j[a : a + grain] + fence, (*seed, a)) for a in range(0, len(f), grain)
-    ]
+    pieces = [(f[a : a + grain], j[a : a + grain] + fence, (*seed, a)) for a in range(0, len(f), grain)]
     pools, split = [], 0
     for pool in run(partial(_split, flats, tol, limit), pieces):
         pools.append(pool)
@@ -482,8 +474,7 @@ def _cells(flats, tol, limit, seed, run=map, grain=None):
     if not pools:
         return points[alone], alone, doubts
     witnesses, flat, key, margin = (
-        np.concatenate([getattr(pool, name) for pool in pools])
-        for name in ("witnesses", "flat", "key", "margin")
+        np.concatenate([getattr(pool, name) for pool in pools]) for name in ("witnesses", "flat", "key", "margin")
     )
     order = np.lexsort((-margin, key))  # the widest of each sign vector
     first = order[np.append(True, key[order][1:] != key[order][:-1])] if len(key) else order

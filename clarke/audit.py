@@ -80,7 +80,9 @@ def check_ad(
     answer = _BACKENDS[backend](function or (f if backend == "autograd" else graph), x, derivative)
     expected, value = float(np.reshape(graph(x), ())), float(np.reshape(answer[0], ()))
     if abs(value - expected) > 1e-6 * (abs(value) + abs(expected)) + 1e-12:
-        raise ValueError(f"function: {backend} evaluates it to {value!r} at x, f is {expected!r}; pass the same function")
+        raise ValueError(
+            f"function: {backend} evaluates it to {value!r} at x, f is {expected!r}; pass the same function"
+        )
     derived = np.array(answer[1], dtype=float).reshape(corners.shape[1:])
     if not np.all(np.isfinite(derived)):
         raise ValueError(f"{backend}'s {derivative} is not finite at x: {derived.ravel()[:4]}")
@@ -195,7 +197,8 @@ def _torch_operations(torch):
 
     def reduction(name):
         def reduce(a, axis=None, dtype=None, out=None, keepdims=False):
-            return getattr(torch, name)(a) if axis is None else getattr(torch, name)(a, dim=axis, keepdim=bool(keepdims))
+            over = {} if axis is None else {"dim": axis, "keepdim": bool(keepdims)}
+            return getattr(torch, name)(a, **over)
 
         return reduce
 
@@ -238,8 +241,8 @@ def _torch_operations(torch):
         "squeeze": lambda a, axis=None: a.squeeze() if axis is None else a.squeeze(axis),
         "expand_dims": lambda a, axis: a.unsqueeze(axis),
     }
-    elementwise = """maximum minimum fmax fmin abs add subtract multiply divide true_divide
-        negative matmul exp log log1p expm1 sqrt square sin cos tan tanh sinh cosh arctan logaddexp reciprocal erf""".split()
+    elementwise = """maximum minimum fmax fmin abs add subtract multiply divide true_divide negative matmul exp log
+        log1p expm1 sqrt square sin cos tan tanh sinh cosh arctan logaddexp reciprocal erf""".split()
 
     def operation(name):
         name = name.removeprefix("numpy.")
@@ -248,6 +251,6 @@ def _torch_operations(torch):
         if name in elementwise:
             function = getattr(torch, name)
             return lambda *args: function(*(tensor(a) for a in args))
-        raise primitives.UnsupportedPrimitive(f"{name} has no counterpart here in torch; pass function= written in torch")
+        raise primitives.UnsupportedPrimitive(f"{name} has no counterpart in torch; pass function= written in torch")
 
     return operation

@@ -16,7 +16,7 @@ from itertools import product
 
 import numpy as np
 
-from . import primitives, second_order
+from . import second_order, selections
 from .arrangements import TooManyChambers, chambers, strict_direction
 from .graph import require_same_value
 from .kinks import TOL, Germ, Kink, germ
@@ -94,7 +94,8 @@ def fan_of(skel: Skeleton, *, max_chambers=MAX_CHAMBERS, mapper=map) -> Fan:
     order = sorted(signs)
     witnesses = np.array([signs[s] for s in order]).reshape(len(order), here.x.size)
     witnesses.flags.writeable = False
-    return Fan(here.kinks, tuple(text(s) for s in order), witnesses, not undecided, reason, tuple(undecided), here.margin)
+    patterns = tuple(text(s) for s in order)
+    return Fan(here.kinks, patterns, witnesses, not undecided, reason, tuple(undecided), here.margin)
 
 
 def text(signs) -> str:
@@ -127,10 +128,12 @@ def _first_order(skel, max_chambers, mapper):
     cones, flags = [Cone((), np.zeros((0, n)), start, np.zeros((skel.size, n)))], []
     for stage in skel.germ.stages:
         divide = {
-            primitives.TwoWayTies: _two_way_task,
-            primitives.ExtremumTie: _extremum_task,
-            primitives.SortTie: _sort_task,
+            selections.TwoWayTies: _two_way_task,
+            selections.ExtremumTie: _extremum_task,
+            selections.SortTie: _sort_task,
         }[type(stage.ties)]
+        for cone in cones:
+            _require_continuous(skel, stage, cone.slots)
         tasks = [divide(skel, stage, cone, max_chambers) for cone in cones]
         grown = []
         for cone, (children, flag) in zip(cones, mapper(_divide, tasks), strict=True):
@@ -148,6 +151,26 @@ def _first_order(skel, max_chambers, mapper):
 def _divide(task):
     function, *arguments = task
     return function(*arguments)
+
+
+def _require_continuous(skel, stage, slots):
+    """The two sides of a `where` must agree to first order along the zero set of its guard."""
+    if skel.germ.graph.program.operations[stage.position - 1].name != "where":
+        return
+    ties = stage.ties
+    guards = _without_zeros(skel.rows(stage.position, ties.guard_terms), skel, slots)
+    (k, e, c), (j, d, b) = ties.plus, ties.minus
+    gaps = _without_zeros(skel.rows(stage.position, ((k, e, c), (j, d, -b))), skel, slots)
+    length = np.linalg.norm(guards, axis=1, keepdims=True)
+    normals = guards / np.where(length > 0, length, 1.0)
+    along = gaps - np.sum(gaps * normals, axis=1, keepdims=True) * normals
+    off = (length[:, 0] > 0) & (np.linalg.norm(along, axis=1) > 1e-7 * np.linalg.norm(gaps, axis=1))
+    if off.any():
+        name = skel.germ.kinks[stage.first + int(np.argmax(off))].name
+        raise ValueError(
+            f"where: at {name} the sides agree at x but not along the zero set of the guard near x; a selection must "
+            "be continuous, so choose a guard that vanishes only where a equals b"
+        )
 
 
 def _without_zeros(rows, skel, slots):
@@ -287,7 +310,8 @@ def pattern_along(skel: Skeleton, direction=None):
     slots, signs = np.zeros((skel.size, n)), []
     for stage in here.stages:
         ties = stage.ties
-        if isinstance(ties, primitives.TwoWayTies):
+        _require_continuous(skel, stage, slots)
+        if isinstance(ties, selections.TwoWayTies):
             rows = skel.rows(stage.position, ties.guard_terms)
             letters = _lexicographic(_without_zeros(rows, skel, slots), first, generic)
             letters = second_order.settle(skel, stage, signs, letters, first, generic)
@@ -296,7 +320,7 @@ def pattern_along(skel: Skeleton, direction=None):
             first_, second_ = np.array(list(product(range(len(values)), repeat=2))).T
             by_class = _lexicographic(values[first_] - values[second_], first, generic).reshape(len(values), -1)
             compare = second_order.settle_members(skel, stage, signs, by_class[np.ix_(labels, labels)], first, generic)
-            if isinstance(ties, primitives.SortTie):
+            if isinstance(ties, selections.SortTie):
                 letters = np.array(ties.signs(lambda a, b, t=compare: t[a, b]), dtype=int)
             else:
                 ahead = (ties.side * compare).sum(axis=1)

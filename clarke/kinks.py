@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import primitives
+from . import selections
 from .graph import Graph, Tape, from_function, point, run
 
 TOL = 1e-9
@@ -66,7 +66,7 @@ class Germ:
         """The Branch of every piecewise operation under the signs (one int a kink)."""
         complete = dict(self.decided)
         for stage in self.stages:
-            complete[stage.position] = primitives.extend(
+            complete[stage.position] = selections.extend(
                 complete[stage.position], list(stage.ties.pieces(signs[stage.letters]))
             )
         return complete
@@ -88,10 +88,10 @@ def germ(f, x, *, tol=TOL) -> Germ:
     graph = from_function(f, x)
     x = point(x, graph.size)
     decided, stages, kinks, nearest = {}, [], [], [np.inf]
-    names = _namer(graph)
+    names = operation_names(graph)
 
     def branch_of(i, op, args, magnitudes):
-        branch, ties, ratio = primitives.decide(op.name, args, op.kwargs, magnitudes, tol)
+        branch, ties, ratio = selections.decide(op.name, args, op.kwargs, magnitudes, tol)
         decided[i] = branch
         nearest.append(ratio)
         provisional = []
@@ -102,18 +102,18 @@ def germ(f, x, *, tol=TOL) -> Germ:
                 entry = tuple(int(k) for k in np.unravel_index(out, op.shape)) if op.shape else ()
                 where = f"[{', '.join(map(str, entry))}]" if entry else ""
                 kinks.append(Kink(names[i] + where + suffix, op.source, entry, float(guard), float(scale)))
-        return primitives.extend(branch, provisional) if ties else branch
+        return selections.extend(branch, provisional) if ties else branch
 
     with np.errstate(all="ignore"):
         tape = run(graph, x, branch_of, magnitudes=True)
     return Germ(graph, x, float(tol), tape, decided, tuple(stages), tuple(kinks), min(nearest))
 
 
-def _namer(graph):
+def operation_names(graph):
     """position of a piecewise operation -> a name that is unique in the graph."""
     names, written = {}, {}
     for i, op in enumerate(graph.program.operations, 1):
-        if op.name in primitives.PIECEWISE:
+        if op.name in selections.PIECEWISE:
             base = op.label or op.source
             count = written[base] = written.get(base, 0) + 1
             names[i] = base if op.label and count == 1 else f"{base}.{count}" if op.label else f"{base}{count}"

@@ -101,8 +101,8 @@ class LimitingHessians:
     witnesses: np.ndarray
     complete: bool
     reason: str
-    undecided: tuple[str, ...] = ()
-    _skeleton: Skeleton | None = field(default=None, repr=False)
+    undecided: tuple[str, ...]
+    _skeleton: Skeleton = field(repr=False)
 
     @cached_property
     def matrices(self) -> np.ndarray:
@@ -128,7 +128,8 @@ class LimitingHessians:
         def product(v):
             return hessian_product(graph, x, branches, _top(graph), np.ravel(v))
 
-        return LinearOperator((n, n), matvec=product, rmatvec=product, dtype=float)
+        # scipy builds the operator in __new__, which its annotations do not show
+        return LinearOperator((n, n), matvec=product, rmatvec=product, dtype=float)  # pyright: ignore[reportCallIssue]
 
     def distinct(self, tol=1e-9) -> "LimitingHessians":
         """One pattern for each distinct pair (gradient, Hessian), each relative to its largest entry, in order."""
@@ -188,7 +189,7 @@ def limiting_gradient(f, x, direction=None, *, tol=TOL) -> np.ndarray:
     default `fan.generic_direction`; where it lies on a wall between chambers, the generic one breaks the tie. Record
     f once with `from_function` to skip the recording.
     """
-    graph, x, tape, branches = _one_piece(f, x, direction, tol, "limiting_gradient")
+    graph, x, tape, _ = _one_piece(f, x, direction, tol, "limiting_gradient")
     if graph.output is None:
         return np.zeros(x.size)
     with np.errstate(all="ignore"):
@@ -203,7 +204,7 @@ def limiting_hessian(f, x, direction=None, *, tol=TOL) -> np.ndarray:
 
     A drop-in for autograd.hessian(f)(x): symmetric, right at kinks, the Hessian at a smooth point.
     """
-    graph, x, tape, branches = _one_piece(f, x, direction, tol, "limiting_hessian")
+    graph, x, _, branches = _one_piece(f, x, direction, tol, "limiting_hessian")
     if graph.output is None:
         return np.zeros((x.size, x.size))
     with np.errstate(all="ignore"):

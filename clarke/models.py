@@ -19,9 +19,7 @@ _ACTIVATIONS = {
 _LOSSES = {"squared": layers.squared_error, "cross_entropy": layers.cross_entropy}
 
 
-def mlp(
-    sizes, *, activation, loss, inputs, targets=None, bias=True, theta=None, rng=None
-) -> Network:
+def mlp(sizes, *, activation, loss, inputs, targets=None, bias=True, theta=None, rng=None) -> Network:
     """The multilayer perceptron z_l = h_{l-1} W_l^T + b_l, h_l = activation(z_l), y = z_L.
 
     sizes       (n_0, ..., n_L), L >= 1; W_l is (n_l, n_{l-1}), b_l (n_l,), absent without `bias`

@@ -14,12 +14,13 @@ from numbers import Real
 import numpy as np
 from scipy.spatial import ConvexHull
 
-from . import primitives
+from . import selections
 from .graph import from_function, point, run
 from .kinks import TOL
 from .limiting import LimitingGradients
-from .primitives import ExtremumTie, NotPiecewiseSmooth, TwoWayTies
+from .primitives import NotPiecewiseSmooth
 from .projection import min_norm_element
+from .selections import ExtremumTie, TwoWayTies
 
 try:
     from matplotlib import rc_context
@@ -156,10 +157,10 @@ def _forward(graph, z, pieces=None):
     seen = {}
 
     def branch_of(i, op, args, sizes):
-        ties = primitives.decide(op.name, args, op.kwargs, sizes, 2.0)[1]
+        ties = selections.decide(op.name, args, op.kwargs, sizes, 2.0)[1]
         if ties:  # the max of a single entry has none
             seen[i] = ties, args, sizes
-        return primitives.natural_branch(op.name, args, op.kwargs) if pieces is None else pieces[i]
+        return selections.natural_branch(op.name, args, op.kwargs) if pieces is None else pieces[i]
 
     with np.errstate(all="ignore"):
         tape = run(graph, z, branch_of, magnitudes=True)

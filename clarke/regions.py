@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.optimize import brentq
 
-from . import primitives
+from . import selections
 from .arrangements import strict_direction
 from .fan import pattern_along, text
 from .graph import Graph, Tape, from_function, point, pullback, require_same_value, run
-from .kinks import TOL, _namer, germ
+from .kinks import TOL, germ, operation_names
 from .primitives import NotPiecewiseSmooth
 from .skeleton import skeleton
 
@@ -182,14 +182,14 @@ def _choice(graph, x, direction, tol):
 
 
 def _piece(graph, x, branches, tol) -> Piece:
-    names, walls, letters = _namer(graph), [], []
+    names, walls, letters = operation_names(graph), [], []
 
     def open_all(i, op, args, magnitudes):
         # with an infinite tolerance every guard ties, zero ones too once their scale is not zero
         sizes = [m + np.finfo(float).tiny for m in magnitudes]
         outs, sources, _ = branches[i].wires[0]
         chosen = dict(zip(outs.tolist(), sources.tolist(), strict=True))
-        for tie in primitives.decide(op.name, args, op.kwargs, sizes, np.inf)[1]:
+        for tie in selections.decide(op.name, args, op.kwargs, sizes, np.inf)[1]:
             letters.extend(np.where(np.abs(tie.guards) <= tol * tie.scales, 0, np.sign(tie.guards)))
             terms, entries = _walls_of(tie, chosen)
             walls.append((i, terms, [_name(names[i], op, *entry) for entry in entries]))
@@ -202,9 +202,9 @@ def _piece(graph, x, branches, tol) -> Piece:
 
 def _walls_of(tie, chosen):
     """(terms, [(flat output, suffix of the name)]) of the guards that bound the piece; chosen: output -> entry."""
-    if isinstance(tie, primitives.TwoWayTies):
+    if isinstance(tie, selections.TwoWayTies):
         return tie.guard_terms, tie.entries
-    if isinstance(tie, primitives.ExtremumTie):
+    if isinstance(tie, selections.ExtremumTie):
         winner = chosen[tie.out]
         first, second, coef = np.full(tie.letters - 1, winner), tie.members[tie.members != winner], float(tie.side)
         named = [(tie.out, "")] * len(first)
@@ -262,7 +262,7 @@ def _gradients(piece, walls, which=None):
 
 
 def _guard_degree(graph):
-    parents = [p for op in graph.program.operations if op.name in primitives.PIECEWISE for p in op.parents]
+    parents = [p for op in graph.program.operations if op.name in selections.PIECEWISE for p in op.parents]
     return max((graph.degrees[p] for p in parents), default=0)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import scipy.linalg
 import scipy.optimize
 
-from . import primitives
+from . import selections
 from .arrangements import TooManyChambers, strict_direction
 from .graph import gradient, hessian, run
 
@@ -27,7 +27,8 @@ STEP = 1e-5  # length of the displacement at which a chamber found at first orde
 RADIUS = 1e-2  # of the random points at which identities are checked, relative to max(1, |x|)
 _STEPS = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4)  # of an arc, in the same unit
 _IDENTITY = 1e-9  # residual, relative to the largest term, below which a sum counts as identically zero
-_DRAWS = 200
+_DRAWS = 200  # random directions tried before a pattern is called undecided
+_BEYOND = 20  # of those on which every second-order term vanishes, how many are looked at
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,7 +181,7 @@ def _past(stages, prefix):
 
 def _current(skel, stage, prefix):
     done = len(prefix) - stage.first
-    if done <= 0 or isinstance(stage.ties, primitives.ExtremumTie):
+    if done <= 0 or isinstance(stage.ties, selections.ExtremumTie):
         return []
     letters = np.zeros(stage.ties.letters, dtype=int)
     letters[:done] = prefix[stage.first :]
@@ -189,7 +190,7 @@ def _current(skel, stage, prefix):
 
 def _steps(skel, stage):
     """Functions prefix -> [(letters, conditions they add)], one a letter (one a group for max and min)."""
-    if isinstance(stage.ties, primitives.ExtremumTie):
+    if isinstance(stage.ties, selections.ExtremumTie):
         return [lambda prefix: _winners(skel, stage, prefix)]
 
     def step(prefix):
@@ -335,74 +336,89 @@ def _newton(skel, prefix, conditions, start):
 
 
 def _arc(skel, prefix, path, orientation, J, kernel, curvature):
-    """A displacement w with all conditions positive at x + w, on an arc that stays positive down to x; or None."""
-    rng = np.random.default_rng([3, J.shape[1], len(path)])
-    n, unit = J.shape[1], _unit(skel)
+    """A displacement w with all conditions positive at x + w, on an arc that stays positive down to x; or None.
+
+    Along x + t d + t^2 e a guard is t J d + t^2 (J e + d^T Q d / 2) + O(t^3), so d must lie in the closed cone and,
+    where J d = 0, the bracket must be positive: linear in e. Candidates are screened by that, then checked on f.
+    """
+    H = np.array([_hessian(skel, prefix, [c], [float(c.orientation)]) for c in path])
+    length = np.linalg.norm(J, axis=1)
+    scaled = J / np.where(length > 0, length, 1.0)[:, None]
+    later = []
+    for d in _directions_in(scaled, kernel, curvature):
+        flat = np.abs(scaled @ d) <= 1e-9
+        q = np.einsum("i,cij,j->c", d, H, d)[flat]
+        if np.all(q > 0):
+            witness = _verified(skel, prefix, path, orientation, d, np.zeros(d.size))
+        elif np.any(q):
+            witness = _bent(skel, prefix, path, orientation, J[flat], q, d)
+        else:  # beyond second order
+            later.append(d)
+            continue
+        if witness is not None:
+            return witness
+    for d in later[:_BEYOND]:
+        witness = _verified(skel, prefix, path, orientation, d, np.zeros(d.size))
+        if witness is not None:
+            return witness
+    return None
+
+
+def _directions_in(rows, kernel, curvature):
+    """Unit directions of the closed cone rows @ d >= 0: on the face the kernel spans first, then near it."""
+    n = rows.shape[1]
+    rng = np.random.default_rng([3, n, len(rows)])
     seeds = []
     if kernel.shape[1]:
         eigenvectors = kernel @ np.linalg.eigh(curvature)[1][:, ::-1]
         seeds += [s * v for v in eigenvectors.T for s in (1, -1)]
         seeds += list(rng.standard_normal((_DRAWS, kernel.shape[1])) @ kernel.T)
-    lengths = np.linalg.norm(J, axis=1)
-    scaled = J / np.where(lengths > 0, lengths, 1.0)[:, None]
     for seed in seeds:
-        d = _into_cone(scaled, seed)
+        d = _into_cone(rows, seed)
         if d is None:
             continue
-        for candidate in (d, d + 0.3 * _into_cone_noise(scaled, rng, n)):
-            witness = _verified(skel, prefix, path, orientation, candidate, np.zeros(n), unit)
-            if witness is not None:
-                return witness
-            e = _second_order_step(skel, prefix, path, orientation, J, candidate)
-            if e is not None:
-                witness = _verified(skel, prefix, path, orientation, candidate, e, unit)
-                if witness is not None:
-                    return witness
-    return None
+        yield d
+        inward = _into_cone(rows, rng.standard_normal(n))
+        if inward is not None:
+            yield (d + 0.3 * inward) / np.linalg.norm(d + 0.3 * inward)
 
 
 def _into_cone(rows, v):
     """The unit vector along the projection of v on {d: rows d >= 0}, or None when that is zero."""
-    lam, _ = scipy.optimize.nnls(rows.T, -v, maxiter=100 * max(len(rows), 1))
-    d = v + rows.T @ lam
-    length = np.linalg.norm(d)
-    return d / length if length > 1e-6 * np.linalg.norm(v) else None
-
-
-def _into_cone_noise(rows, rng, n):
-    d = _into_cone(rows, rng.standard_normal(n))
-    return np.zeros(n) if d is None else d
-
-
-def _second_order_step(skel, prefix, path, orientation, J, d):
-    """e with J_j e + q_j(d)/2 > 0 wherever J_j d = 0, q_j the second derivative along d; None if there is none."""
-    t = 1e-3 * _unit(skel)
-    both = _values(skel, prefix, path, [skel.germ.x + t * d, skel.germ.x - t * d])
-    if not np.all(np.isfinite(both)):
+    try:
+        lam, _ = scipy.optimize.nnls(rows.T, -v)
+    except RuntimeError:  # it cycled: another seed will do
         return None
-    q = orientation * both.sum(axis=0) / t**2
-    lengths = np.where(np.linalg.norm(J, axis=1) > 0, np.linalg.norm(J, axis=1), 1.0)
-    flat = np.abs(J @ d) <= 1e-9 * lengths
-    if not flat.any():
-        return np.zeros(d.size)
-    # maximize the slack s of J e + q/2 >= s over |e| <= 10: homogenize with one more coordinate
-    lifted = np.column_stack([J[flat], q[flat] / 2])
-    rows = np.vstack([lifted, np.eye(d.size + 1)[-1:]])
-    direction, _, _ = strict_direction(rows)
+    d = v + rows.T @ lam
+    d[np.abs(d) <= 1e-12 * np.abs(d).max(initial=0)] = 0.0
+    length = np.linalg.norm(d)
+    inside = length > 1e-6 * np.linalg.norm(v) and np.all(rows @ d >= -1e-9 * length)
+    return d / length if inside else None
+
+
+def _bent(skel, prefix, path, orientation, flat_rows, q, d):
+    """The witness on an arc with J e + q/2 > 0 for the flat guards; None if there is no such e, or f disagrees."""
+    lifted = np.vstack([np.column_stack([flat_rows, q / 2]), np.eye(1, d.size + 1, d.size)])
+    direction, _, _ = strict_direction(lifted)
     if direction is None or direction[-1] <= 1e-9:
         return None
-    return direction[:-1] / direction[-1]
+    return _verified(skel, prefix, path, orientation, d, direction[:-1] / direction[-1])
 
 
-def _verified(skel, prefix, path, orientation, d, e, unit):
-    """The displacement at the middle step if every condition is positive at all steps, else None."""
-    largest = max(np.linalg.norm(d), np.linalg.norm(e) * _STEPS[0] * unit, 1e-300)
-    steps = [(t * unit * d + (t * unit) ** 2 * e) / max(1.0, largest) for t in _STEPS]
-    values = orientation * _values(skel, prefix, path, [skel.germ.x + w for w in steps])
+def _verified(skel, prefix, path, orientation, d, e):
+    """The displacement at the last step if every condition is positive at all steps, else None."""
+    unit = _unit(skel)
+    shrink = 1.0 / max(1.0, np.linalg.norm(e) * unit)
     noise = _rounding(skel, path, np.zeros(len(path)))
-    if np.all(np.isfinite(values)) and np.all(values > noise):
-        return steps[-1]
-    return None
+    witness = None
+    for t in _STEPS[::-1]:  # the smallest first: most candidates fail there
+        s = shrink * t * unit
+        witness_here = s * d + s**2 * e
+        values = orientation * _values(skel, prefix, path, [skel.germ.x + witness_here])[0]
+        if not (np.all(np.isfinite(values)) and np.all(values > noise)):
+            return None
+        witness = witness_here if witness is None else witness
+    return witness
 
 
 def onto_facet(skel, signs, normal, start):
@@ -428,7 +444,8 @@ def onto_facet(skel, signs, normal, start):
         if np.abs(steps[0]) <= 1e-15 * _unit(skel):
             break
     values = _values(skel, signs, conditions, [y])[0]
-    holds = np.array([c.orientation for c in conditions]) * values >= -_rounding(skel, conditions, np.zeros(len(conditions)))
+    orientation, noise = np.array([c.orientation for c in conditions]), _rounding(skel, conditions, np.zeros(len(on)))
+    holds = orientation * values >= -noise
     met = np.abs(values[on] / slopes) <= 1e-12 * _unit(skel)
     return y if np.all(met) and np.all(holds[~on]) else None
 
@@ -456,15 +473,13 @@ def _signs_along(skel, prefix, conditions, first, generic):
 
 
 def settle_members(skel, stage, prefix, compare, first, generic):
-    """compare (k, k): signs of differences of the tied members along a direction; zeros looked at beyond first order."""
+    """compare (k, k): signs of differences of tied members along a direction, zeros looked at beyond first order."""
     members = stage.ties.members
     pairs = [(a, b) for a in range(len(members)) for b in range(a) if compare[a, b] == 0]
     if not pairs:
         return compare
     one = np.ones(1)
-    conditions = [
-        Condition(stage.position, ((0, members[[a]], one), (0, members[[b]], -one)), 1) for a, b in pairs
-    ]
+    conditions = [Condition(stage.position, ((0, members[[a]], one), (0, members[[b]], -one)), 1) for a, b in pairs]
     compare = compare.copy()
     for (a, b), sign in zip(pairs, _signs_along(skel, prefix, conditions, first, generic), strict=True):
         compare[a, b], compare[b, a] = sign, -sign

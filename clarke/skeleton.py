@@ -61,7 +61,7 @@ class Skeleton:
         return row
 
     def rows(self, position, terms):
-        """(k, n + size): gradients in (x, u) of the sums of terms (argument, entries, coefs) of operation `position`."""
+        """(k, n + size): gradients in (x, u) of sums of terms (argument, entries, coefs) of one operation."""
         op = self.germ.graph.program.operations[position - 1]
         total = np.zeros((len(terms[0][1]), self.germ.x.size + self.size))
         for argument, entries, coefs in terms:
@@ -147,7 +147,8 @@ def hessians_by_skeleton(skeleton, patterns, cotangent):
             place = dict(zip(outs.tolist(), numbers.tolist(), strict=True))
             for out, argument, entries, coefs in stage.ties.pieces(signs[stage.letters]):
                 weight = adjoint[[n + place[o] for o in out.tolist()]] * coefs
-                adjoint = adjoint + weight @ skeleton.rows(stage.position, ((argument, entries, np.ones(len(entries))),))
+                rows = skeleton.rows(stage.position, ((argument, entries, np.ones(len(entries))),))
+                adjoint = adjoint + weight @ rows
                 if argument in op.argnums:
                     parent = op.parents[op.argnums.index(argument)]
                     for entry, w in zip(entries, weight, strict=True):

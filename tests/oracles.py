@@ -90,22 +90,14 @@ def strictly_feasible(rows):
     if not len(rows):
         return True
     n = rows.shape[1]
-    return (
-        linprog(np.zeros(n), A_ub=-rows, b_ub=-np.ones(len(rows)), bounds=[(None, None)] * n).status
-        == 0
-    )
+    return linprog(np.zeros(n), A_ub=-rows, b_ub=-np.ones(len(rows)), bounds=[(None, None)] * n).status == 0
 
 
 def same_set(first, second, tol=1e-9, floor=0.0):
     """Are two stacks of arrays equal as sets, both ways, relative to their largest entry (or the floor)?"""
     first, second = np.asarray(first, float), np.asarray(second, float)
     scale = max(np.abs(first).max(initial=0), np.abs(second).max(initial=0), floor) or 1.0
-    gaps = (
-        np.abs(first[:, None] - second[None])
-        .reshape(len(first), len(second), -1)
-        .max(axis=2, initial=0)
-        / scale
-    )
+    gaps = np.abs(first[:, None] - second[None]).reshape(len(first), len(second), -1).max(axis=2, initial=0) / scale
     return bool(gaps.min(axis=1).max() <= tol and gaps.min(axis=0).max() <= tol)
 
 

@@ -241,9 +241,7 @@ def test_invertible_linear_maps_keep_the_sign_vectors(normals, seed):
 def test_duplicates_repeat_letters_and_antiparallel_rows_flip_them(normals):
     found, doubled = chambers(normals), chambers(np.vstack([normals, 3 * normals, -normals]))
     assert doubled.complete
-    np.testing.assert_array_equal(
-        doubled.signs, np.hstack([found.signs, found.signs, -found.signs])
-    )
+    np.testing.assert_array_equal(doubled.signs, np.hstack([found.signs, found.signs, -found.signs]))
 
 
 def test_central_chambers_come_in_opposite_pairs():
@@ -322,9 +320,7 @@ def test_the_noisy_braid_has_its_true_count_or_a_flag(exponent):
         assert "exact" in found.reason or not found.complete
 
 
-@pytest.mark.parametrize(
-    ("k", "n", "step"), [(12, 4, 1.0), (12, 4, 0.1), (10, 5, 0.03), (9, 6, 0.01)]
-)
+@pytest.mark.parametrize(("k", "n", "step"), [(12, 4, 1.0), (12, 4, 0.1), (10, 5, 0.03), (9, 6, 0.01)])
 def test_moment_curves_have_generic_counts_or_a_flag(k, n, step):
     normals = np.vander(1 + step * np.arange(k), n, increasing=True)
     found = chambers(normals)
@@ -494,8 +490,7 @@ def test_results_are_read_only():
 
 def same(a, b):
     return (a.reason, a.complete) == (b.reason, b.complete) and all(
-        np.array_equal(getattr(a, name), getattr(b, name))
-        for name in ("signs", "witnesses", "margins")
+        np.array_equal(getattr(a, name), getattr(b, name)) for name in ("signs", "witnesses", "margins")
     )
 
 

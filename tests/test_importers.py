@@ -133,11 +133,7 @@ def test_line_endings_spaces_and_last_commas_do_not_matter(folder):
         TINY + "\n \n",
     ):
         again = read_nnet(written(folder, text))[1]
-        assert all(
-            (a == b).all()
-            for u, v in zip(plain, again, strict=True)
-            for a, b in zip(u, v, strict=True)
-        )
+        assert all((a == b).all() for u, v in zip(plain, again, strict=True) for a, b in zip(u, v, strict=True))
 
 
 def edited(line, text):

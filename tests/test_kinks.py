@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clarke import graph, kinks, primitives
+from clarke import graph, kinks, primitives, selections
 from clarke.kinks import active_kinks, germ
-from clarke.primitives import where
+from clarke.selections import where
 
 T = 1e-12  # a guard far below the tolerance of a scale of 1
 
@@ -169,9 +169,9 @@ def test_the_signs_of_the_guards_near_x_choose_the_piece_that_f_takes_there(seed
     for stage in here.stages:
         args = [np.ravel(a) for a in here.graph.program.operations[stage.position - 1].fill(values)]
         tie = stage.ties
-        if isinstance(tie, primitives.TwoWayTies):
+        if isinstance(tie, selections.TwoWayTies):
             signs[stage.letters] = np.where(sum(c * args[k][e] for k, e, c in tie.guard_terms) >= 0, 1, -1)
-        elif isinstance(tie, primitives.ExtremumTie):
+        elif isinstance(tie, selections.ExtremumTie):
             signs[stage.letters] = -1
             signs[stage.first + np.argmax(tie.side * args[0][tie.members])] = 1
         else:

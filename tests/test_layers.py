@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.special import expit, log_softmax, softmax
 
-from clarke import graph, layers, primitives
+from clarke import graph, layers, selections
 
 REALS = st.floats(-50, 50)
 EPS = np.finfo(float).eps
@@ -90,7 +90,7 @@ def test_the_cross_entropy_is_smooth_where_logits_tie():
 def test_a_recorded_cross_entropy_has_no_piecewise_operation():
     head = layers.cross_entropy(one_hot(2))
     recorded = graph.from_function(lambda x: head(anp.reshape(x, (2, 3))), np.zeros(6))
-    assert not {op.name for op in recorded.program.operations} & set(primitives.PIECEWISE)
+    assert not {op.name for op in recorded.program.operations} & set(selections.PIECEWISE)
 
 
 def test_the_cross_entropy_survives_logits_that_overflow_an_exponential():

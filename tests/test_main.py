@@ -76,11 +76,11 @@ def printed(capsys, *argv):
 # ---------------------------------------------------------------- study
 
 
-def test_the_study_of_digits_has_24_kinks_and_365_patterns(here, capsys):
+def test_the_study_of_digits_has_24_kinks_and_560_patterns(here, capsys):
     data = printed(capsys, "study")
     assert data["kinks_by_unit"] == {"h1": 12, "h2": 12}
     assert len(data["kinks"]) == 24
-    assert data["patterns"]["count"] == len(data["patterns"]["list"]) == 365
+    assert data["patterns"]["count"] == len(data["patterns"]["list"]) == 560
     assert data["patterns"]["complete"] is True
     assert data["hessians"]["shape"] == [3, 3]
     assert data["jacobians"]["shape"] == [10, 3]
@@ -91,7 +91,7 @@ def test_the_study_of_digits_prints_a_report_and_draws_a_picture(here, capsys):
     assert main(["study"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    assert "365 of 2^24 = 16,777,216" in out
+    assert "560 of 2^24 = 16,777,216" in out
     assert out.splitlines()[-1].split() == ["picture", "study.png"]
     assert (here / "study.png").read_bytes().startswith(b"\x89PNG")
 

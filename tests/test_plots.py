@@ -320,7 +320,7 @@ def test_the_figure_of_a_study_has_two_panels_and_leaves_pyplot_alone(digits_stu
     assert isinstance(figure, Figure)
     assert len(figure.axes) == 2
     np.testing.assert_allclose(figure.get_size_inches(), [6.9, 3.3])
-    assert "24 kinks, 365 patterns" in figure.get_suptitle()
+    assert "24 kinks, 560 patterns" in figure.get_suptitle()
     assert "limiting gradients" in figure.axes[1].get_title()
     assert plt.get_fignums() == before
     for name in ("study.png", "study.pdf"):

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from autograd.extend import defvjp, primitive
 
-from clarke import graph, kinks, primitives
-from clarke.primitives import HiddenBranch, NotPiecewiseSmooth, UnsupportedPrimitive, where
+from clarke import graph, kinks, lowering, primitives, selections
+from clarke.primitives import HiddenBranch, NotPiecewiseSmooth, UnsupportedPrimitive
+from clarke.selections import where
 
 EPS = np.finfo(float).eps
 X = np.array([0.61, -1.3, 0.87, 0.33, -0.45, 1.7, -0.92, 0.14, -0.28, 1.11, 0.53, -0.71])
@@ -681,8 +682,8 @@ def test_every_letter_of_the_alphabet_is_written_somewhere():
     known = {
         entry.name for call, entry in primitives._by_call.items() if hasattr(call, "fun") and ":" not in entry.name
     }
-    known |= set(graph._LOWER) | set(primitives.PIECEWISE)
-    replaced = {name.removeprefix("numpy.").removeprefix("linalg.") for name in graph._LOWER}
+    known |= set(lowering._LOWER) | set(selections.PIECEWISE)
+    replaced = {name.removeprefix("numpy.").removeprefix("linalg.") for name in lowering._LOWER}
     assert sorted(known - written - replaced) == []
 
 
@@ -1097,10 +1098,10 @@ def test_a_branch_and_its_adjoint_are_adjoint():
         ("mask", (np.array([True, False, True]), rng.standard_normal((2, 3)), rng.standard_normal(3)), {}),
     ]
     for name, args, kwargs in cases:
-        branch = primitives.natural_branch(name, args, kwargs)
-        value = primitives.chosen(branch, args)
+        branch = selections.natural_branch(name, args, kwargs)
+        value = selections.chosen(branch, args)
         g = rng.standard_normal(value.shape)
-        pulls = [primitives.pull(branch, k, g) for k in range(len(args))]
+        pulls = [selections.pull(branch, k, g) for k in range(len(args))]
         assert [np.shape(p) for p in pulls] == [np.shape(a) for a in args]
         inner = sum(np.sum(a * p) for a, p in zip(args, pulls, strict=True))
         assert np.sum(value * g) == pytest.approx(inner)
@@ -1108,8 +1109,8 @@ def test_a_branch_and_its_adjoint_are_adjoint():
 
 def test_placing_values_is_linear_and_transposes_to_reading_them():
     base, values, entries = np.zeros((2, 3)), np.array([1.0, 2.0]), np.array([1, 5])
-    assert primitives.place(base, values, entries).tolist() == [[0, 1, 0], [0, 0, 2]]
+    assert selections.place(base, values, entries).tolist() == [[0, 1, 0], [0, 0, 2]]
     weights = np.arange(6.0).reshape(2, 3)
-    total = lambda b, v: anp.sum(weights * primitives.place(b, v, entries))  # noqa: E731
+    total = lambda b, v: anp.sum(weights * selections.place(b, v, entries))  # noqa: E731
     assert autograd.grad(total, 1)(base, values).tolist() == [1, 5]
     assert autograd.grad(total, 0)(base, values).tolist() == [[0, 0, 2], [3, 4, 0]]

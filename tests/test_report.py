@@ -76,7 +76,7 @@ def test_the_report_of_digits_says_365_of_2_to_the_24(digits_study):
     text = str(digits_study)
     assert max(map(len, text.splitlines())) <= report.WIDTH
     assert text.isascii()
-    assert row(text, "patterns") == "365 of 2^24 = 16,777,216"
+    assert row(text, "patterns") == "560 of 2^24 = 16,777,216"
     assert row(text, "  complete").startswith("yes: every guard is affine")
     assert row(text, "  h1") == "  12  maximum  h1[0, 0], h1[0, 1], h1[0, 2], ... and 9 more"
     assert row(text, "  next") == "no other guard"
@@ -230,7 +230,7 @@ def test_what_to_dict_lists_survives_json(digits_study):
     norms = np.linalg.norm(digits_study.gradients.vectors, axis=1)
     assert "values" not in large["gradients"]
     np.testing.assert_allclose(large["gradients"]["norms_only"], [norms.min(), norms.max()])
-    assert large["gradients"]["count"] == len(large["patterns"]["list"]) == 365
+    assert large["gradients"]["count"] == len(large["patterns"]["list"]) == 560
 
 
 def test_an_element_of_more_than_64_entries_is_left_out_with_its_shape():
