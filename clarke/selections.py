@@ -307,7 +307,7 @@ def _two_way(name, args):
 
 
 def _combine(terms, flats):
-    return sum(coef * flats[argument][entry] for argument, entry, coef in terms)
+    return np.sum([coef * flats[argument][entry] for argument, entry, coef in terms], axis=0)
 
 
 def _flat(args):
@@ -373,7 +373,7 @@ def decide(name, args, kwargs, magnitudes, tol):
     up, outs, ties, nearest = guard >= 0, np.arange(guard.size), [], np.inf
     settled = np.ones(guard.size, dtype=bool)
     if sizes is not None:
-        scale = sum(sizes[argument][entry] for argument, entry, _ in terms)
+        scale = np.sum([sizes[argument][entry] for argument, entry, _ in terms], axis=0)
         tied = (np.abs(guard) <= tol * scale) & np.isfinite(guard)
         nearest = _nearest(np.abs(guard), scale, ~tied)
         if tied.any():
