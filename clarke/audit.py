@@ -57,6 +57,7 @@ def check_ad(
     derivative="hessian",
     backend="autograd",
     function=None,
+    elements=None,
     tol=TOL,
     max_chambers=MAX_CHAMBERS,
 ) -> Audit:
@@ -65,7 +66,8 @@ def check_ad(
     f: autograd.numpy function (n,) -> scalar, or a Graph; x (n,). derivative: "gradient" or "hessian". backend:
     "autograd", "torch" or "jax" (the last two imported here; ImportError names the extra). The framework
     differentiates the operations of f as recorded, in float64; `function` replaces that by a function of your own
-    written in the framework (one flat float64 tensor -> scalar), whose value at x must agree with f's.
+    written in the framework (one flat float64 tensor -> scalar), whose value at x must agree with f's. elements: the
+    LimitingGradients or LimitingHessians of f at x where they are already at hand.
     Raises ValueError for an unknown derivative or backend, and what `limiting_hessians` raises.
     """
     if derivative not in ("gradient", "hessian"):
@@ -74,8 +76,11 @@ def check_ad(
         raise ValueError(f"backend must be one of {', '.join(map(repr, _BACKENDS))}; got {backend!r}")
     graph = from_function(f, x)
     x = point(x, graph.size)
-    limiting = limiting_gradients if derivative == "gradient" else limiting_hessians
-    elements = limiting(graph, x, tol=tol, max_chambers=max_chambers)
+    kind, limiting = _LIMITING[derivative]
+    if elements is None:
+        elements = limiting(graph, x, tol=tol, max_chambers=max_chambers)
+    elif not isinstance(elements, kind):
+        raise ValueError(f"elements: a {derivative} is held against {kind.__name__}; got {type(elements).__name__}")
     corners = elements.vectors if isinstance(elements, LimitingGradients) else elements.matrices
     answer = _BACKENDS[backend](function or (f if backend == "autograd" else graph), x, derivative)
     expected, value = float(np.reshape(graph(x), ())), float(np.reshape(answer[0], ()))
@@ -134,6 +139,10 @@ def _torch(f, x, derivative):
     return value.detach().numpy(), found.detach().numpy()
 
 
+_LIMITING = {
+    "gradient": (LimitingGradients, limiting_gradients),
+    "hessian": (LimitingHessians, limiting_hessians),
+}
 _BACKENDS = {"autograd": _autograd, "torch": _torch, "jax": _jax}
 
 

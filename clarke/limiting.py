@@ -11,6 +11,7 @@ gradient jumps it leaves the jump out, so it always travels with `c11`.
 [HSN84] Hiriart-Urruty, Strodiot, Nguyen. Appl. Math. Optim. 11 (1984) 43-56.
 """
 
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -47,7 +48,7 @@ class LimitingGradients:
 
     def distinct(self, tol=1e-9) -> "LimitingGradients":
         """One pattern for each distinct gradient (relative to the largest entry), in order."""
-        keep = _distinct([self.vectors], tol)
+        keep = distinct_elements([self.vectors], tol)
         return LimitingGradients(
             tuple(self.patterns[i] for i in keep),
             _frozen(self.vectors[keep]),
@@ -74,7 +75,7 @@ class LimitingJacobians:
 
     def distinct(self, tol=1e-9) -> "LimitingJacobians":
         """One pattern for each distinct Jacobian (relative to the largest entry), in order."""
-        keep = _distinct([self.matrices], tol)
+        keep = distinct_elements([self.matrices], tol)
         return LimitingJacobians(
             tuple(self.patterns[i] for i in keep),
             _frozen(self.matrices[keep]),
@@ -133,7 +134,7 @@ class LimitingHessians:
 
     def distinct(self, tol=1e-9) -> "LimitingHessians":
         """One pattern for each distinct pair (gradient, Hessian), each relative to its largest entry, in order."""
-        keep = _distinct([self.gradients, self.matrices], tol, (_gradient_floor(self), 0.0))
+        keep = distinct_elements([self.gradients, self.matrices], tol, (_gradient_floor(self), 0.0))
         fewer = LimitingHessians(
             tuple(self.patterns[i] for i in keep),
             _frozen(self.gradients[keep]),
@@ -270,18 +271,24 @@ def _one_piece(f, x, direction, tol, door):
     return graph, here.x, run(graph, here.x, lambda i, op, args, sizes: branches[i]), branches
 
 
-def _distinct(arrays, tol, floors=(0.0, 0.0)):
+def distinct_elements(arrays, tol=1e-9, floors=(0.0, 0.0)):
     """Indices of the first of each class of elements that agree in every array to tol times its scale.
 
-    Scale: the largest entry of the array, or its floor if that is larger.
+    arrays: stacks with elements along axis 0. Scale: the array's largest entry, or its floor if that is larger.
     """
     scales = [max(np.abs(a).max(initial=0.0), floor) or 1.0 for a, floor in zip(arrays, floors, strict=False)]
     stacked = np.hstack([a.reshape(len(a), -1) / scale for a, scale in zip(arrays, scales, strict=True)])
-    keep = []
-    for i, row in enumerate(stacked):
-        if not keep or np.abs(stacked[keep] - row).max(axis=1, initial=0).min() > tol:
-            keep.append(i)
-    return keep
+    probe = fans.generic_direction(stacked.shape[1])
+    keys, reach = (stacked @ probe).tolist(), tol * float(np.abs(probe).sum())
+    kept, kept_keys = [], []  # sorted by key: elements that agree have keys within reach
+    for i, key in enumerate(keys):
+        low, high = bisect_left(kept_keys, key - reach), bisect_right(kept_keys, key + reach)
+        near = kept[low:high]
+        if not near or np.abs(stacked[near] - stacked[i]).max(axis=1, initial=0).min() > tol:
+            at = bisect_right(kept_keys, key)
+            kept.insert(at, i)
+            kept_keys.insert(at, key)
+    return sorted(kept)
 
 
 def _gradient_floor(found):
@@ -310,7 +317,7 @@ def _c11(found):
     there is a violation.
     """
     gradients, skel = found.gradients, found._skeleton
-    if len(_distinct([gradients], 1e-9, (_gradient_floor(found),))) > 1:
+    if len(distinct_elements([gradients], 1e-9, (_gradient_floor(found),))) > 1:
         return False
     if len(found.patterns) == 1:
         return True if found.complete else None

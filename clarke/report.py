@@ -20,7 +20,7 @@ from .limiting import (
     LimitingGradients,
     LimitingHessians,
     LimitingJacobians,
-    _distinct,
+    distinct_elements,
     limiting_hessians,
     limiting_jacobians,
 )
@@ -134,9 +134,9 @@ def study(f, x, *, output=None, tol=TOL, name=None, max_chambers=MAX_CHAMBERS, m
     jacobians = None if output is None else limiting_jacobians(output, x, **options)
     if jacobians is not None and not jacobians.complete:
         notes.append(f"the limiting Jacobians of the output are incomplete: {jacobians.reason}")
-    audits = [_audit(f, x, "gradient", tol, max_chambers, notes)]
+    audits = [_audit(f, x, gradients, notes)]
     if second:
-        audits.append(_audit(f, x, "hessian", tol, max_chambers, notes))
+        audits.append(_audit(f, x, found, notes))
     return Study(
         **common,
         gradients=gradients,
@@ -162,9 +162,10 @@ def _second_order(found, notes):
         return {}
 
 
-def _audit(f, x, derivative, tol, max_chambers, notes):
+def _audit(f, x, elements, notes):
+    derivative = "gradient" if isinstance(elements, LimitingGradients) else "hessian"
     try:
-        return check_ad(f, x, derivative=derivative, tol=tol, max_chambers=max_chambers)
+        return check_ad(f, x, derivative=derivative, elements=elements)
     except Exception as error:  # however a framework fails at a kink, that is a finding
         notes.append(f"autograd's {derivative} could not be had: {type(error).__name__}: {error}")
         return None
@@ -273,7 +274,7 @@ _C11 = {
 
 
 def _distinct_of(elements):
-    return f"{len(_distinct([elements], ZERO))} distinct of {len(elements)}"
+    return f"{len(distinct_elements([elements], ZERO))} distinct of {len(elements)}"
 
 
 def _least(element):
@@ -361,7 +362,7 @@ def audit_dict(audit) -> dict:
 def _elements(array):
     if array is None:
         return None
-    distinct = array[_distinct([array], ZERO)]
+    distinct = array[distinct_elements([array], ZERO)]
     head = {"count": len(array), "distinct": len(distinct), "shape": list(array.shape[1:])}
     if len(distinct) <= SMALL and distinct[0].size <= SMALL:
         return head | {"values": distinct.tolist()}

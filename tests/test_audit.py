@@ -64,6 +64,13 @@ def test_outside_an_incomplete_set_is_unknown_and_never_false():
     assert "of the known" in str(audit)
 
 
+def test_elements_at_hand_are_taken_and_must_be_of_the_kind():
+    found = clarke.limiting_hessians(readme, [0.0, 2.0])
+    assert clarke.check_ad(readme, [0.0, 2.0], elements=found).elements is found
+    with pytest.raises(ValueError, match="a gradient is held against LimitingGradients; got LimitingHessians"):
+        clarke.check_ad(readme, [0.0, 2.0], derivative="gradient", elements=found)
+
+
 def test_a_constant_is_audited_too():
     assert clarke.check_ad(clarke.from_function(lambda x: 2.0, [1.0, 2.0]), [1.0, 2.0]).is_element
 

@@ -295,6 +295,18 @@ def test_distinct_pairs_gradients_with_hessians():
     assert fewer.operator(1) @ onp.ones(2) == pytest.approx(fewer.matrices[1] @ onp.ones(2))
 
 
+@given(st.integers(0, 10**6))
+@settings(max_examples=50, deadline=None)
+def test_distinct_elements_are_those_of_the_quadratic_search(seed):
+    rng = onp.random.default_rng(seed)
+    stack = rng.integers(-2, 3, (40, 3)) + 1e-12 * rng.standard_normal((40, 3))
+    kept = []
+    for i, row in enumerate(stack):
+        if not any(onp.abs(stack[j] - row).max() <= 1e-9 * onp.abs(stack).max() for j in kept):
+            kept.append(i)
+    assert limiting.distinct_elements([stack]) == kept
+
+
 def test_operators_multiply_as_the_matrices_do():
     found = clarke.limiting_hessians(models.digits().function("x"), onp.zeros(3))
     v = onp.array([1.0, -2.0, 0.5])
