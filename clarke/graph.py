@@ -155,14 +155,14 @@ def _constant(value):
 
 def _require_finite(name, value):
     for part in value if isinstance(value, (list, tuple)) else (value,):
-        kind = np.asarray(part).dtype
-        if kind.hasobject:
+        dtype = np.asarray(part).dtype
+        if dtype.kind == "O":
             raise HiddenBranch(f"{name} built an object array: numpy swallowed a traced value; use autograd.numpy")
-        if np.issubdtype(kind, np.complexfloating):
+        if dtype.kind == "c":
             raise UnsupportedPrimitive(f"{name} made a complex array of a traced value; write it with real numbers")
-        if not np.issubdtype(kind, np.floating):
-            raise HiddenBranch(f"{name} rounds a traced value to {kind}: its output jumps; keep it a float array")
-        if not np.all(np.isfinite(part)):
+        if dtype.kind != "f":
+            raise HiddenBranch(f"{name} rounds a traced value to {dtype}: its output jumps; keep it a float array")
+        if not np.isfinite(part).all():
             raise NotPiecewiseSmooth(
                 f"{name} is not finite at x although x is: the function is singular there (or overflows), so no "
                 "finite set of smooth pieces describes it"
