@@ -18,7 +18,7 @@ import numpy as np
 
 from . import second_order, selections
 from .arrangements import TooManyChambers, chambers, strict_direction
-from .graph import require_same_value
+from .graph import pushforward, require_same_value
 from .kinks import TOL, Germ, Kink, germ
 from .skeleton import Skeleton, skeleton
 
@@ -320,15 +320,80 @@ def pattern_along(skel: Skeleton, direction=None):
             first_, second_ = np.array(list(product(range(len(values)), repeat=2))).T
             by_class = _lexicographic(values[first_] - values[second_], first, generic).reshape(len(values), -1)
             compare = second_order.settle_members(skel, stage, signs, by_class[np.ix_(labels, labels)], first, generic)
-            if isinstance(ties, selections.SortTie):
-                letters = np.array(ties.signs(lambda a, b, t=compare: t[a, b]), dtype=int)
-            else:
-                ahead = (ties.side * compare).sum(axis=1)
-                best = ahead == ahead.max()
-                letters = np.where(best, 1 if best.sum() == 1 else 0, -1)
+            letters = _letters_from(ties, compare)
         slots = skel.advance(stage, letters, slots)
         signs += [int(s) for s in letters]
     return np.array(signs, dtype=int)
+
+
+def pattern_by_tangents(here: Germ, direction=None):
+    """The same signs in one forward pass of two tangents, whatever the number of kinks; None where that is in doubt.
+
+    In doubt: a derivative along both directions that is small but not zero, so that only the gradient itself tells
+    rounding from a slope; `where`, whose continuity wants gradients; an operation without a forward derivative.
+    """
+    n = here.x.size
+    generic = generic_direction(n)
+    first = generic if direction is None else direction / np.linalg.norm(direction)
+    at = {}
+    for stage in here.stages:
+        at.setdefault(stage.position, []).append(stage)
+    if any(here.graph.program.operations[i - 1].name == "where" for i in at):
+        return None
+    skel, signs = skeleton(here), np.zeros(len(here.kinks), dtype=int)
+
+    def branch_of(i, along):
+        branch = here.decided[i]
+        for stage in at.get(i, ()):
+            flats = [[np.ravel(a) for a in args] for args in along]
+            signs[stage.letters] = _letters_by_tangents(skel, stage, signs, flats, first, generic)
+            branch = selections.extend(branch, list(stage.ties.pieces(signs[stage.letters])))
+        return branch
+
+    try:
+        with np.errstate(all="ignore"):
+            pushforward(here.graph, here.tape, (first, generic), branch_of)
+    except (_InDoubt, NotImplementedError):
+        return None
+    return signs
+
+
+class _InDoubt(ArithmeticError):
+    """Tangents alone do not decide."""
+
+
+def _letters_by_tangents(skel, stage, signs, flats, first, generic):
+    ties, before = stage.ties, signs[: stage.first]
+    if isinstance(ties, selections.TwoWayTies):
+        slopes = [sum(c * flat[k][e] for k, e, c in ties.guard_terms) for flat in flats]
+        terms = [sum(np.abs(flat[k][e]) for k, e, _ in ties.guard_terms) for flat in flats]
+        letters = _signs_of_slopes(slopes, terms)
+        return second_order.settle(skel, stage, before, letters, first, generic)
+    values = [flat[0][ties.members] for flat in flats]
+    slopes = [(v[:, None] - v[None]).ravel() for v in values]
+    terms = [(np.abs(v)[:, None] + np.abs(v)[None]).ravel() for v in values]
+    compare = _signs_of_slopes(slopes, terms).reshape(len(ties.members), -1)
+    return _letters_from(ties, second_order.settle_members(skel, stage, before, compare, first, generic))
+
+
+def _signs_of_slopes(slopes, terms):
+    """Sign of the first slope, or where that is zero of the generic one; `_InDoubt` where rounding could decide."""
+    sign = np.zeros(len(slopes[0]), dtype=int)
+    for slope, term in zip(slopes, terms, strict=True):
+        sure = np.abs(slope) > 1e-9 * (term + term.max(initial=0.0))
+        if np.any((sign == 0) & ~sure & (slope != 0)):
+            raise _InDoubt
+        sign = np.where(sign == 0, np.sign(slope) * sure, sign).astype(int)
+    return sign
+
+
+def _letters_from(ties, compare):
+    """Letters of a max, min or sort from the signs of the members' differences."""
+    if isinstance(ties, selections.SortTie):
+        return np.array(ties.signs(lambda a, b: compare[a, b]), dtype=int)
+    ahead = (ties.side * compare).sum(axis=1)
+    best = ahead == ahead.max()
+    return np.where(best, 1 if best.sum() == 1 else 0, -1)
 
 
 def generic_direction(n) -> np.ndarray:

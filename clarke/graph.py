@@ -14,10 +14,11 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import autograd
 import numpy as np
-from autograd.core import add_outgrads, primitive_vjps
+from autograd.core import add_outgrads, primitive_jvps, primitive_vjps
 from autograd.extend import register_notrace
 from autograd.numpy import numpy_wrapper as anp
 from autograd.tracer import Node, isbox, new_box, trace_stack
@@ -371,6 +372,35 @@ def pullback(graph, tape, cotangents, watch=()):
             pending[parent] = add_outgrads(pending.get(parent), ingrad)
     kept[0] = pending[0][0] if 0 in pending else np.zeros(graph.size)
     return kept
+
+
+def pushforward(graph, tape, directions, branch_of):
+    """Forward pass of tangents, several directions at a time; branch_of(i, tangents of the arguments) picks a piece.
+
+    Returns nothing: the pieces are what is wanted. NotImplementedError where autograd has no forward derivative.
+    """
+    tangents: list[Any] = [list(directions)]
+    for i, op in enumerate(graph.program.operations, 1):
+        inputs = [tangents[p] for p in op.parents]
+        if op.name in selections.SELECTIONS:
+            still = [np.zeros(np.shape(a)) for a in op.args]
+            along = []
+            for k in range(len(directions)):
+                args = list(still)
+                for argnum, tangent in zip(op.argnums, inputs, strict=True):
+                    args[argnum] = tangent[k]
+                along.append(args)
+            branch = branch_of(i, along)
+            tangents.append([selections.chosen(branch, args) for args in along])
+            continue
+        jvp = primitive_jvps.get(primitives.named(op.name).call)
+        if jvp is None:
+            raise NotImplementedError(f"no forward derivative of {op.name}")
+        found = [
+            jvp(op.argnums, [t[k] for t in inputs], tape.values[i], tape.arguments[i], op.kwargs)
+            for k in range(len(directions))
+        ]
+        tangents.append(found)
 
 
 def gradient(graph, x, branches, cotangents):

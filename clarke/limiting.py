@@ -267,7 +267,8 @@ def _one_piece(f, x, direction, tol, door):
             raise ValueError("direction must not be zero; leave it out for the generic one")
     if not here.kinks:
         return graph, here.x, here.tape, here.decided
-    branches = here.branches(fans.pattern_along(skeleton(here), direction))
+    signs = fans.pattern_by_tangents(here, direction)
+    branches = here.branches(fans.pattern_along(skeleton(here), direction) if signs is None else signs)
     return graph, here.x, run(graph, here.x, lambda i, op, args, sizes: branches[i]), branches
 
 
@@ -279,7 +280,8 @@ def distinct_elements(arrays, tol=1e-9, floors=(0.0, 0.0)):
     scales = [max(np.abs(a).max(initial=0.0), floor) or 1.0 for a, floor in zip(arrays, floors, strict=False)]
     stacked = np.hstack([a.reshape(len(a), -1) / scale for a, scale in zip(arrays, scales, strict=True)])
     probe = fans.generic_direction(stacked.shape[1])
-    keys, reach = (stacked @ probe).tolist(), tol * float(np.abs(probe).sum())
+    keys = (stacked @ probe).tolist()
+    reach = tol * float(np.abs(probe).sum()) + 1e-14 * stacked.shape[1]  # the second part: rounding of the keys
     kept, kept_keys = [], []  # sorted by key: elements that agree have keys within reach
     for i, key in enumerate(keys):
         low, high = bisect_left(kept_keys, key - reach), bisect_right(kept_keys, key + reach)

@@ -283,6 +283,33 @@ def test_parameter_space_fans_of_two_layers_agree_with_sampling():
         assert seen <= set(fan.patterns) or not fan.complete
 
 
+@given(nets(max_inputs=3, max_width=3, max_depth=3, outputs=1), st.integers(0, 10**6))
+@settings(max_examples=60, deadline=None)
+def test_tangents_decide_as_the_gradients_do(net, seed):
+    direction = onp.random.default_rng(seed).standard_normal(len(net.x))
+    for f in (net, lambda x: np.max(np.sort(np.abs(net(x) * x)))):
+        here = germ(f, net.x)
+        for d in (None, direction, onp.eye(len(net.x))[0]):
+            found = fans.pattern_by_tangents(here, d)
+            assert found is None or (found == fans.pattern_along(skeleton(here), d)).all()
+
+
+def test_tangents_decide_thousands_of_kinks_without_a_gradient(monkeypatch):
+    """One forward pass: the rows that cost a pullback each are never asked for."""
+    monkeypatch.setattr("clarke.skeleton.Skeleton.row", lambda *a: pytest.fail("a row was computed"))
+    gradient = clarke.limiting_gradient(lambda x: np.sum(np.abs(x)), onp.zeros(2000))
+    assert (gradient == onp.sign(fans.generic_direction(2000))).all()
+    net = clarke.mlp(
+        (3, 8, 8, 1),
+        activation="relu",
+        loss="squared",
+        inputs=onp.ones((4, 3)),
+        targets=onp.ones((4, 1)),
+        theta=onp.zeros(3 * 8 + 8 + 64 + 8 + 8 + 1),
+    )
+    assert onp.isfinite(clarke.limiting_gradient(net.function(), net.point())).all()
+
+
 # ---------------------------------------------------------------- the interface
 
 
