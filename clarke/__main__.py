@@ -7,8 +7,11 @@ import argparse
 import importlib
 import json
 import os
+import re
 import sys
 import warnings
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,8 @@ import clarke
 
 from .arrangements import TooManyChambers, chambers
 from .audit import check_ad
+from .fan import MAX_CHAMBERS
+from .graph import point
 from .importers.nnet import from_nnet
 from .kinks import TOL
 from .models import digits
@@ -38,15 +43,33 @@ WRONG = (
 
 
 def main(argv=None) -> int:
-    """Run one command; 0, or 2 with a line on stderr. SystemExit from argparse, for --help and unknown options."""
-    args = _parser().parse_args(argv)
+    """Run one command; 0, or 2 with a line on stderr, or 1 if nobody reads what is printed.
+
+    SystemExit from argparse, for --help and unknown options.
+    """
+    args = _parser().parse_args(_joined(sys.argv[1:] if argv is None else argv))
     try:
         args.run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
+        return 1
     except WRONG as error:
         said = " ".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())])
         print(f"clarke: {' '.join(said.split())}", file=sys.stderr)
         return 2
     return 0
+
+
+def _joined(argv):
+    """--at -1,2 as --at=-1,2: argparse takes -1,2 for an option."""
+    joined = []
+    for token in argv:
+        if joined and joined[-1] == "--at" and re.match(r"-\.?\d", token):
+            joined[-1] = f"--at={token}"
+        else:
+            joined.append(token)
+    return joined
 
 
 def _parser():
@@ -67,24 +90,39 @@ def _parser():
     a.add_argument("--output", metavar="FILE", help="where the picture goes; default study.png, with --json none")
     a.add_argument("--no-plot", action="store_true", help="draw nothing")
     _tol(a)
+    _limit(a, MAX_CHAMBERS)
     a = command("audit", _audit, "Whether a framework's derivative at a point is true")
     a.add_argument("function", metavar="module:function", help="of one flat array")
     _at(a, "required", required=True)
     a.add_argument("--derivative", choices=("hessian", "gradient"), default="hessian")
     a.add_argument("--backend", choices=("autograd", "torch", "jax"), default="autograd")
     _tol(a)
+    _limit(a, MAX_CHAMBERS)
     a = command("chambers", _chambers, "Count the chambers of a central hyperplane arrangement")
     a.add_argument("file", metavar="FILE", help="normals (k, n), one a row: .npy, .csv or .json")
+    a.add_argument("--exact", action="store_true", help="compute in integers; floats count at their exact values")
+    _limit(a, 1_000_000)
     return parser
 
 
 def _at(parser, default, **options):
-    text = f"numbers with commas between them, or a .npy file; {default}; write --at=-1,2 if it begins with a minus"
+    text = f"numbers with commas between them, or a .npy file; {default}"
     parser.add_argument("--at", metavar="POINT", help=text, **options)
 
 
 def _tol(parser):
     parser.add_argument("--tol", type=float, default=TOL, help="a guard vanishes if |guard| <= tol * its scale")
+
+
+def _limit(parser, default):
+    text = f"stop with an error beyond so many; default {default:,}"
+    parser.add_argument("--max-chambers", type=_at_least_2, default=default, metavar="N", help=text)
+
+
+def _at_least_2(text):
+    if not text.isdecimal() or int(text) < 2:
+        raise argparse.ArgumentTypeError(f"a whole number, at least 2, is needed; got {text!r}")
+    return int(text)
 
 
 # ---------------------------------------------------------------- commands
@@ -95,14 +133,25 @@ def _study(args):
         raise ValueError("--no-plot and --output contradict each other; leave one out")
     picture = None if args.no_plot or (args.json and not args.output) else args.output or "study.png"
     if picture:
-        from . import plots  # noqa: F401  says now, not after the work, that matplotlib is missing
+        _require_drawable(Path(picture))
     function, x, name, output = _question(args)
-    found = study(function, x, output=output, tol=args.tol, name=name)
+    found = study(function, x, output=output, tol=args.tol, name=name, max_chambers=args.max_chambers)
     print(_json(found.to_dict()) if args.json else found)
     if picture:
         found.plot().savefig(picture, dpi=300)
         if not args.json:
             print(f"\npicture         {picture}")
+
+
+def _require_drawable(path):
+    """Say now, not after the work, that there will be no picture."""
+    from . import plots  # matplotlib is an extra
+
+    formats = plots.Figure().canvas.get_supported_filetypes()
+    if path.suffix[1:].lower() not in formats:
+        raise ValueError(f"--output {path}: pictures are {', '.join(formats)}; got {path.suffix or 'no suffix'}")
+    if not path.parent.is_dir():
+        raise ValueError(f"--output {path}: there is no directory {path.parent}")
 
 
 def _question(args):
@@ -121,20 +170,24 @@ def _question(args):
         start = network.point("x")
         x = vertex(function, start, units=args.units, tol=args.tol) if at is None else at
         return function, x, Path(model).stem, None
-    function = _imported(model)
+    function = _imported(model, "no model: FILE.nnet or module:function is")
     if at is None:
         raise ValueError(f"{model} needs a point: --at followed by numbers with commas between them, or a .npy file")
+    _require_value(function, at, model)
     return function, at, model, None
 
 
 def _audit(args):
-    function, x = _imported(args.function), _point(args.at)
-    found = check_ad(function, x, derivative=args.derivative, backend=args.backend, tol=args.tol)
+    function, x = _imported(args.function, "no function: audit takes module:function only"), _point(args.at)
+    _require_value(function, x, args.function)
+    options = {"derivative": args.derivative, "backend": args.backend}
+    found = check_ad(function, x, tol=args.tol, max_chambers=args.max_chambers, **options)
     print(_json(audit_dict(found)) if args.json else found)
 
 
 def _chambers(args):
-    found = chambers(_normals(Path(args.file)))
+    with _about(args.file):
+        found = chambers(_normals(Path(args.file)), exact=args.exact, max_chambers=args.max_chambers)
     if args.json:
         print(_json({"chambers": len(found), "complete": found.complete, "reason": found.reason}))
     else:
@@ -144,20 +197,29 @@ def _chambers(args):
 # ---------------------------------------------------------------- what is named on the command line
 
 
-def _point(text):
-    if text.endswith(".npy"):
-        return np.load(text, allow_pickle=False)
+@contextmanager
+def _about(what):
+    """Let what is wrong with a file or an argument begin with its name."""
     try:
-        return np.array([float(number) for number in text.split(",")])
+        yield
+    except (ValueError, EOFError, OSError) as error:
+        raise ValueError(f"{what}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _point(text):
+    try:
+        x = None if text.endswith(".npy") else [float(number) for number in text.split(",")]
     except ValueError:
         raise ValueError(f"--at takes numbers with commas between them, or a .npy file; got {text!r}") from None
+    with _about(f"--at {text}"):
+        return point(_read(Path(text)) if x is None else x)
 
 
-def _imported(name):
+def _imported(name, otherwise):
     """The function that module:function names; the current directory comes first."""
     module, _, attribute = name.partition(":")
     if not module or not attribute:
-        raise ValueError(f"{name!r} is no model: FILE.nnet or module:function is")
+        raise ValueError(f"{name!r} is {otherwise}")
     sys.path.insert(0, os.getcwd())
     try:
         importlib.invalidate_caches()
@@ -169,31 +231,57 @@ def _imported(name):
     finally:
         sys.path.remove(os.getcwd())
     if not callable(found):
-        raise ValueError(f"{name} is no function but {type(found).__name__}")
+        kind = type(found).__name__
+        article = "an" if kind[0] in "aeiou" else "a"
+        raise ValueError(f"{name} is {article} {kind}; a function of one flat array is needed")
     return found
+
+
+def _require_value(function, x, name):
+    """Call the user's function once by itself: whatever it raises is not a defect of ours."""
+    try:
+        with np.errstate(all="ignore"):
+            function(np.array(x))
+    except Exception as error:
+        raise ValueError(f"{name} fails at the point: {type(error).__name__}: {error}") from error
+
+
+_READERS = {
+    ".npy": partial(np.lib.format.read_array, allow_pickle=False),
+    ".csv": partial(np.loadtxt, delimiter=",", ndmin=2),
+    ".json": lambda file: np.array(json.load(file)),
+}
 
 
 def _normals(path):
-    readers = {
-        ".npy": lambda: np.load(path, allow_pickle=False),
-        ".csv": lambda: np.loadtxt(path, delimiter=",", ndmin=2),
-        ".json": lambda: np.array(json.loads(path.read_text(encoding="utf-8"))),
-    }
-    if path.suffix not in readers:
-        raise ValueError(f"{path}: normals are read from {', '.join(readers)} files; got {path.suffix or 'no suffix'}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # numpy's of an empty file
-        try:
-            found = readers[path.suffix]()
-        except (ValueError, EOFError) as error:
-            raise ValueError(f"{path}: {error}") from error
+    if path.suffix not in _READERS:
+        raise ValueError(f"normals are read from {', '.join(_READERS)} files; got {path.suffix or 'no suffix'}")
+    found = _read(path)
     if found.size == 0:
-        raise ValueError(f"{path} holds no normals: one a row is expected")
+        raise ValueError("no normals; one a row is expected")
     return found
 
 
-def _json(value):
-    return json.dumps(value, indent=2, allow_nan=False)
+def _read(path):
+    with path.open("rb") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # numpy's of an empty file
+        try:
+            return _READERS[path.suffix](file)
+        except ValueError as error:
+            if path.suffix == ".csv":
+                raise ValueError(f"{error}; a .csv file has commas between the numbers") from error
+            raise
+
+
+def _json(value, line="\n"):
+    """JSON indented by 2, but a list of scalars on one line."""
+    inner = f"{line}  "
+    if isinstance(value, dict) and value:
+        items = [f"{json.dumps(key)}: {_json(item, inner)}" for key, item in value.items()]
+        return f"{{{inner}{f',{inner}'.join(items)}{line}}}"
+    if isinstance(value, (list, tuple)) and any(isinstance(item, (dict, list, tuple)) for item in value):
+        return f"[{inner}{f',{inner}'.join(_json(item, inner) for item in value)}{line}]"
+    return json.dumps(value, allow_nan=False)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ class TooManyChambers(RuntimeError):
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Chambers:
     """signs (m, k) int8 in lexicographic order, witnesses (m, n), margins (m,).
 
@@ -67,6 +67,10 @@ class Chambers:
 
     def __len__(self):
         return len(self.signs)
+
+    def __repr__(self):
+        state = "complete" if self.complete else "incomplete"
+        return f"Chambers({len(self)} of {self.signs.shape[1]} hyperplanes, {state})"
 
 
 def chambers(

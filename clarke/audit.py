@@ -16,13 +16,15 @@ from .kinks import TOL
 from .limiting import LimitingGradients, LimitingHessians, limiting_gradients, limiting_hessians
 from .projection import MinNormElement, nearest_element
 
+SLACK = 1e-9  # relative: frameworks and this library round differently
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Audit:
     """What a framework returned at x, held against the truth.
 
-    value: its gradient (n,) or Hessian (n, n). inside: True if it lies in the hull of `elements` to within `tol`
-    times their scale, False if not; None if it lies outside the elements known but those may be incomplete.
+    value: its gradient (n,) or Hessian (n, n). inside: True if it lies in the hull of `elements` to within SLACK of the
+    largest norm, False if not; None if it lies outside the elements known but those may be incomplete.
     is_element: whether it is one of the elements themselves. distance: Frobenius distance to the hull, in units of the
     derivative. elements: LimitingGradients or LimitingHessians. nearest: the projection, with its certificate.
     asymmetry: |value - value^T| of a Hessian, 0 for a gradient.
@@ -37,6 +39,9 @@ class Audit:
     asymmetry: float
     backend: str
     derivative: str
+
+    def __repr__(self):
+        return f"Audit({self})"
 
     def __str__(self):
         m = len(self.elements)
@@ -67,7 +72,8 @@ def check_ad(
     "autograd", "torch" or "jax" (the last two imported here; ImportError names the extra). The framework
     differentiates the operations of f as recorded, in float64; `function` replaces that by a function of your own
     written in the framework (one flat float64 tensor -> scalar), whose value at x must agree with f's. elements: the
-    LimitingGradients or LimitingHessians of f at x where they are already at hand.
+    LimitingGradients or LimitingHessians of f at x where they are already at hand; tol and max_chambers, which are for
+    finding them, are then not used.
     Raises ValueError for an unknown derivative or backend, and what `limiting_hessians` raises.
     """
     if derivative not in ("gradient", "hessian"):
@@ -82,7 +88,11 @@ def check_ad(
     elif not isinstance(elements, kind):
         raise ValueError(f"elements: a {derivative} is held against {kind.__name__}; got {type(elements).__name__}")
     corners = elements.vectors if isinstance(elements, LimitingGradients) else elements.matrices
-    answer = _BACKENDS[backend](function or (f if backend == "autograd" else graph), x, derivative)
+    if corners.shape[-1] != x.size:
+        raise ValueError(f"elements: of a function of {corners.shape[-1]} variables; x has {x.size}")
+    ignores_x = graph.output is None and function is None  # autograd would warn about it
+    written = graph if backend != "autograd" or ignores_x else f
+    answer = _BACKENDS[backend](function or written, x, derivative)
     expected, value = float(np.reshape(graph(x), ())), float(np.reshape(answer[0], ()))
     if abs(value - expected) > 1e-6 * (abs(value) + abs(expected)) + 1e-12:
         raise ValueError(
@@ -94,11 +104,11 @@ def check_ad(
     nearest = nearest_element(elements, derived)
     distance = float(nearest.distance)
     scale = float(max(np.abs(corners).max(), np.abs(derived).max())) * np.sqrt(derived.size) or 1.0
-    inside = True if distance <= 1e-9 * scale else False if elements.complete else None
+    inside = True if distance <= SLACK * scale else False if elements.complete else None
     gaps = np.abs(corners - derived).reshape(len(corners), -1).max(axis=1)
     asymmetry = float(np.abs(derived - derived.T).max()) if derivative == "hessian" else 0.0
     derived.flags.writeable = False
-    is_element = bool(gaps.min() <= 1e-9 * scale)
+    is_element = bool(gaps.min() <= SLACK * scale)
     return Audit(derived, inside, is_element, distance, elements, nearest, asymmetry, backend, derivative)
 
 

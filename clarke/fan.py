@@ -19,13 +19,13 @@ import numpy as np
 from . import second_order, selections
 from .arrangements import TooManyChambers, chambers, strict_direction
 from .graph import pushforward, require_same_value
-from .kinks import TOL, Germ, Kink, germ
+from .kinks import TOL, Germ, Kink, germ, text
 from .skeleton import Skeleton, skeleton
 
 MAX_CHAMBERS = 100_000
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Fan:
     """The activation patterns realized arbitrarily near x.
 
@@ -44,6 +44,14 @@ class Fan:
     reason: str
     undecided: tuple[str, ...]
     margin: float
+
+    def __len__(self):
+        return len(self.patterns)
+
+    def __repr__(self):
+        k, m = len(self.kinks), len(self.patterns)
+        state = "complete" if self.complete else f"incomplete, {len(self.undecided)} undecided"
+        return f"Fan({m} pattern{'s' * (m != 1)} of {k} kink{'s' * (k != 1)}, {state})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,11 +86,13 @@ def fan_of(skel: Skeleton, *, max_chambers=MAX_CHAMBERS, mapper=map) -> Fan:
     if not isinstance(max_chambers, (int, np.integer)) or max_chambers < 1:
         raise ValueError(f"max_chambers must be a positive integer; got {max_chambers!r}")
     cones, flags = _first_order(skel, max_chambers, mapper)
-    signs = {cone.signs: cone.witness for cone in cones}
+    signs: dict[tuple[int, ...], np.ndarray] = {cone.signs: cone.witness for cone in cones}
     undecided = []
     if flags:
         undecided, reason = [text(prefix) for prefix, _ in flags], flags[0][1]
-    elif _affine_guards(here):
+    elif not here.kinks:
+        reason = "no kink is active, so f is smooth near x"
+    elif affine_guards(here):
         reason = "every guard is affine in x, so the fan of the tangent cones is exact"
     elif all(second_order.relations_persist(skel, np.array(s, dtype=int)) for s in signs):
         reason = (
@@ -98,17 +108,7 @@ def fan_of(skel: Skeleton, *, max_chambers=MAX_CHAMBERS, mapper=map) -> Fan:
     return Fan(here.kinks, patterns, witnesses, not undecided, reason, tuple(undecided), here.margin)
 
 
-def text(signs) -> str:
-    """Signs as letters."""
-    return "".join("-0+"[int(s) + 1] for s in signs)
-
-
-def signs_of(pattern) -> np.ndarray:
-    """Letters as signs."""
-    return np.array([{"-": -1, "0": 0, "+": 1}[letter] for letter in pattern], dtype=int)
-
-
-def _affine_guards(here: Germ) -> bool:
+def affine_guards(here: Germ) -> bool:
     graph = here.graph
     return all(
         graph.degrees[parent] <= 1
@@ -158,9 +158,9 @@ def _require_continuous(skel, stage, slots):
     if skel.germ.graph.program.operations[stage.position - 1].name != "where":
         return
     ties = stage.ties
-    guards = _without_zeros(skel.rows(stage.position, ties.guard_terms), skel, slots)
+    guards = skel.cleaned(skel.rows(stage.position, ties.guard_terms), slots)
     (k, e, c), (j, d, b) = ties.plus, ties.minus
-    gaps = _without_zeros(skel.rows(stage.position, ((k, e, c), (j, d, -b))), skel, slots)
+    gaps = skel.cleaned(skel.rows(stage.position, ((k, e, c), (j, d, -b))), slots)
     length = np.linalg.norm(guards, axis=1, keepdims=True)
     normals = guards / np.where(length > 0, length, 1.0)
     along = gaps - np.sum(gaps * normals, axis=1, keepdims=True) * normals
@@ -173,16 +173,7 @@ def _require_continuous(skel, stage, slots):
         )
 
 
-def _without_zeros(rows, skel, slots):
-    """(k, n) functionals under `slots`, exact zeros where they are below rounding of their own terms."""
-    n = skel.germ.x.size
-    values = skel.under(rows, slots)
-    size = np.abs(rows[:, :n]).max(axis=1, initial=0) + np.abs(rows[:, n:]) @ np.abs(slots).max(axis=1, initial=0)
-    values[np.abs(values).max(axis=1, initial=0) <= skel.germ.tol * size] = 0.0
-    return values
-
-
-def _unit_rows(rows):
+def distinct_normals(rows):
     """Distinct unit normals among the nonzero rows, in order."""
     unit = _aligned(rows)
     unit = unit[unit.any(axis=1)]
@@ -194,8 +185,9 @@ ANGLE = 1e-10  # normals this close are one normal: rounding must not open slive
 
 def _aligned(rows):
     """The rows at unit length; those parallel or antiparallel to within ANGLE made exactly so. Zero rows stay zero."""
-    length = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit = rows / np.where(length > 0, length, 1.0)
+    largest = np.abs(rows).max(axis=1, keepdims=True, initial=0)
+    unit = rows / np.where(largest > 0, largest, 1.0)  # first, so that no square overflows
+    unit = unit / np.where(largest > 0, np.linalg.norm(unit, axis=1, keepdims=True), 1.0)
     key = unit @ generic_direction(rows.shape[1])
     side = np.where(key < 0, -1.0, 1.0)[:, None]
     unit, key = side * unit, np.abs(key)  # one of +-u, so that only neighbours in the key can coincide
@@ -212,7 +204,7 @@ def _aligned(rows):
 
 def _two_way_task(skel, stage, cone, limit):
     rows = skel.rows(stage.position, stage.ties.guard_terms)
-    return _two_way_children, _without_zeros(rows, skel, cone.slots), cone.rows, cone.witness, limit
+    return _two_way_children, skel.cleaned(rows, cone.slots), cone.rows, cone.witness, limit
 
 
 def _two_way_children(guards, rows, witness, limit):
@@ -232,9 +224,9 @@ def _subdivide(rows, walls, limit):
     """The cells into which the walls cut the open cone rows @ w > 0: [(signs, rows, witness)], and a flag or ''."""
     aligned = _aligned(np.vstack([rows, walls]))
     cone, walls = aligned[: len(rows)], aligned[len(rows) :]
-    found = chambers(walls, cone=cone if len(cone) else None, max_chambers=limit)
+    found = chambers(walls, cone=cone if len(cone) else None, max_chambers=max(limit, 2))
     cells = [
-        (sign, _unit_rows(np.vstack([cone, sign[:, None] * walls])), inside)
+        (sign, distinct_normals(np.vstack([cone, sign[:, None] * walls])), inside)
         for sign, inside in zip(found.signs, found.witnesses, strict=True)
     ]
     return cells, "" if found.complete else found.reason
@@ -249,7 +241,7 @@ def _member_functionals(skel, stage, cone):
     labels, classes = np.full(len(values), -1), []
     for k in range(len(values)):
         for c, first in enumerate(classes):
-            if not np.any(_without_zeros((rows[k] - rows[first])[None], skel, cone.slots)):
+            if not np.any(skel.cleaned((rows[k] - rows[first])[None], cone.slots)):
                 labels[k] = c
                 break
         else:
@@ -266,7 +258,7 @@ def _extremum_task(skel, stage, cone, limit):
 def _extremum_children(values, labels, rows, witness):
     children = []
     for c in range(len(values)):
-        ahead = _unit_rows(np.vstack([rows, np.delete(values[c] - values, c, axis=0)]))
+        ahead = distinct_normals(np.vstack([rows, np.delete(values[c] - values, c, axis=0)]))
         inside, _, _ = strict_direction(ahead)
         if inside is not None:
             alone = np.sum(labels == c) == 1
@@ -313,7 +305,7 @@ def pattern_along(skel: Skeleton, direction=None):
         _require_continuous(skel, stage, slots)
         if isinstance(ties, selections.TwoWayTies):
             rows = skel.rows(stage.position, ties.guard_terms)
-            letters = _lexicographic(_without_zeros(rows, skel, slots), first, generic)
+            letters = _lexicographic(skel.cleaned(rows, slots), first, generic)
             letters = second_order.settle(skel, stage, signs, letters, first, generic)
         else:
             values, labels = _member_functionals(skel, stage, Cone((), np.zeros((0, n)), generic, slots))

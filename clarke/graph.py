@@ -12,7 +12,7 @@ primitive, its constants and its parents, so a `Graph` pickles, prints and repla
 
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -28,7 +28,7 @@ from .lowering import Operation, Program, call_of, name_of, program
 from .primitives import HiddenBranch, NotPiecewiseSmooth, UnsupportedPrimitive
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Graph:
     """f: R^size -> R^shape as operations; `output` is the position of its value, or None for a constant function."""
 
@@ -37,7 +37,7 @@ class Graph:
     shape: tuple
     output: int | None
     constant: np.ndarray | None = None
-    source: Callable | None = field(default=None, repr=False)
+    source: Callable | None = None
 
     def __call__(self, x):
         """f(x) by replaying what was recorded; works on arrays and on autograd's boxes alike."""
@@ -51,6 +51,9 @@ class Graph:
         for op in self.operations:
             values.append(call_of(op.name)(*op.fill(values), **op.kwargs))
         return values[self.output]
+
+    def __repr__(self):
+        return f"Graph(R^{self.size} -> shape {self.shape}, {len(self.operations)} operations)"
 
     def __getstate__(self):
         return {k: v for k, v in self.__dict__.items() if k not in ("source", "program", "degrees")} | {"source": None}
@@ -197,7 +200,10 @@ def from_function(f, x) -> Graph:
         point(x, f.size)
         return f
     if not callable(f):
-        raise ValueError(f"f must be an autograd.numpy function of one flat array, or a Graph; got {type(f).__name__}")
+        hint = "; pass network.function()" if hasattr(f, "function") else ""
+        raise ValueError(
+            f"f must be an autograd.numpy function of one flat array, or a Graph; got {type(f).__name__}{hint}"
+        )
     x = point(x)
     recording = _Recording()
     with trace_stack.new_trace() as trace, np.errstate(all="ignore"):

@@ -118,3 +118,13 @@ def operation_names(graph):
             count = written[base] = written.get(base, 0) + 1
             names[i] = base if op.label and count == 1 else f"{base}.{count}" if op.label else f"{base}{count}"
     return names
+
+
+def text(signs) -> str:
+    """Signs as letters."""
+    return "".join("-0+"[int(s) + 1] for s in signs)
+
+
+def signs_of(pattern) -> np.ndarray:
+    """Letters as signs."""
+    return np.array([{"-": -1, "0": 0, "+": 1}[letter] for letter in pattern], dtype=int)

@@ -12,7 +12,7 @@ gradient jumps it leaves the jump out, so it always travels with `c11`.
 """
 
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -22,7 +22,7 @@ from . import fan as fans
 from . import second_order
 from .arrangements import strict_direction
 from .graph import from_function, gradient, hessian, hessian_product, point, pullback, run
-from .kinks import TOL, germ
+from .kinks import TOL, germ, signs_of, text
 from .primitives import NotPiecewiseSmooth
 from .skeleton import (
     Skeleton,
@@ -35,9 +35,12 @@ from .skeleton import (
 LIMIT = 2**30  # bytes of matrices that are formed without being asked twice
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LimitingGradients:
-    """patterns: m sign strings; vectors (m, n): units of f/x; witnesses (m, n); complete, reason: the fan's."""
+    """patterns: m sign strings; vectors (m, n): units of f/x; witnesses (m, n); complete, reason, undecided: the fan's.
+
+    Iterates over its vectors; np.asarray gives them.
+    """
 
     patterns: tuple[str, ...]
     vectors: np.ndarray
@@ -48,23 +51,27 @@ class LimitingGradients:
 
     def distinct(self, tol=1e-9) -> "LimitingGradients":
         """One pattern for each distinct gradient (relative to the largest entry), in order."""
-        keep = distinct_elements([self.vectors], tol)
-        return LimitingGradients(
-            tuple(self.patterns[i] for i in keep),
-            _frozen(self.vectors[keep]),
-            _frozen(self.witnesses[keep]),
-            self.complete,
-            self.reason,
-            self.undecided,
-        )
+        return _kept(self, distinct_elements([self.vectors], tol), "vectors")
 
     def __len__(self):
         return len(self.patterns)
 
+    def __iter__(self):
+        return iter(self.vectors)
 
-@dataclass(frozen=True, eq=False)
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.vectors, dtype=dtype)
+
+    def __repr__(self):
+        return _line(self, f"n={self.vectors.shape[1]}")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class LimitingJacobians:
-    """patterns: m sign strings; matrices (m, p, n): units of F/x, p = the size of F's output in C order."""
+    """patterns: m sign strings; matrices (m, p, n): units of F/x, p = the size of F's output in C order.
+
+    witnesses (m, n); complete, reason, undecided: the fan's. Iterates over its matrices; np.asarray gives them.
+    """
 
     patterns: tuple[str, ...]
     matrices: np.ndarray
@@ -75,26 +82,28 @@ class LimitingJacobians:
 
     def distinct(self, tol=1e-9) -> "LimitingJacobians":
         """One pattern for each distinct Jacobian (relative to the largest entry), in order."""
-        keep = distinct_elements([self.matrices], tol)
-        return LimitingJacobians(
-            tuple(self.patterns[i] for i in keep),
-            _frozen(self.matrices[keep]),
-            _frozen(self.witnesses[keep]),
-            self.complete,
-            self.reason,
-            self.undecided,
-        )
+        return _kept(self, distinct_elements([self.matrices], tol), "matrices")
 
     def __len__(self):
         return len(self.patterns)
 
+    def __iter__(self):
+        return iter(self.matrices)
 
-@dataclass(frozen=True, eq=False)
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.matrices, dtype=dtype)
+
+    def __repr__(self):
+        return _line(self, "p={}, n={}".format(*self.matrices.shape[1:]))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class LimitingHessians:
     """patterns: m sign strings; gradients (m, n); matrices (m, n, n) symmetric, units of f/x^2, paired with them.
 
     matrices is computed when first asked for; above 1 GiB it raises MemoryError (use `operator(i)`). c11: True if f
-    is proved C^{1,1} near x, False if a facet shows a jump of the gradient, else None.
+    is proved C^{1,1} near x, False if the gradient is seen to jump near x, else None. witnesses (m, n); complete,
+    reason, undecided: the fan's. Iterates over its matrices; np.asarray gives them.
     """
 
     patterns: tuple[str, ...]
@@ -103,7 +112,7 @@ class LimitingHessians:
     complete: bool
     reason: str
     undecided: tuple[str, ...]
-    _skeleton: Skeleton = field(repr=False)
+    _skeleton: Skeleton
 
     @cached_property
     def matrices(self) -> np.ndarray:
@@ -124,9 +133,11 @@ class LimitingHessians:
         """H of the i-th pattern as a scipy LinearOperator: a product costs about two gradients, no matrix is formed."""
         skel = self._skeleton
         graph, x, n = skel.germ.graph, skel.germ.x, skel.germ.x.size
-        branches = skel.germ.branches(fans.signs_of(self.patterns[i]))
+        branches = skel.germ.branches(signs_of(self.patterns[i]))
 
         def product(v):
+            if graph.output is None:
+                return np.zeros(n)
             return hessian_product(graph, x, branches, _top(graph), np.ravel(v))
 
         # scipy builds the operator in __new__, which its annotations do not show
@@ -135,20 +146,37 @@ class LimitingHessians:
     def distinct(self, tol=1e-9) -> "LimitingHessians":
         """One pattern for each distinct pair (gradient, Hessian), each relative to its largest entry, in order."""
         keep = distinct_elements([self.gradients, self.matrices], tol, (_gradient_floor(self), 0.0))
-        fewer = LimitingHessians(
-            tuple(self.patterns[i] for i in keep),
-            _frozen(self.gradients[keep]),
-            _frozen(self.witnesses[keep]),
-            self.complete,
-            self.reason,
-            self.undecided,
-            self._skeleton,
-        )
+        fewer = _kept(self, keep, "gradients")
         fewer.__dict__.update(matrices=_frozen(self.matrices[keep]), c11=self.c11)
         return fewer
 
     def __len__(self):
         return len(self.patterns)
+
+    def __iter__(self):
+        return iter(self.matrices)
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.matrices, dtype=dtype)
+
+    def __repr__(self):
+        return _line(self, f"n={self.gradients.shape[1]}")
+
+
+def _kept(found, keep, name):
+    """The same set with only these elements."""
+    return replace(
+        found,
+        patterns=tuple(found.patterns[i] for i in keep),
+        witnesses=_frozen(found.witnesses[keep]),
+        **{name: _frozen(getattr(found, name)[keep])},
+    )
+
+
+def _line(found, sizes):
+    m = len(found.patterns)
+    state = "complete" if found.complete else f"incomplete, {len(found.undecided)} undecided"
+    return f"{type(found).__name__}({m} pattern{'s' * (m != 1)}, {sizes}, {state})"
 
 
 def limiting_gradients(f, x, *, tol=TOL, max_chambers=fans.MAX_CHAMBERS, mapper=map) -> LimitingGradients:
@@ -236,14 +264,14 @@ def _jacobians(skel, fan):
     n = skel.germ.x.size
     if not skel.size:
         return np.repeat(rows[None, :, :n], len(fan.patterns), axis=0)
-    return np.array([skel.under(rows, skel.slots_under(fans.signs_of(p))) for p in fan.patterns])
+    return np.array([skel.under(rows, skel.slots_under(signs_of(p))) for p in fan.patterns])
 
 
 def _hessians(skel, patterns):
     graph, n = skel.germ.graph, skel.germ.x.size
     if graph.output is None or graph.degrees[graph.program.output] <= 1:
         return np.zeros((len(patterns), n, n))
-    signs = [fans.signs_of(p) for p in patterns]
+    signs = [signs_of(p) for p in patterns]
     cotangent = np.ones(graph.shape)
     with np.errstate(all="ignore"):
         if (1 + len(curved_entries(skel))) * (n + skel.size) < len(patterns) * n:
@@ -296,7 +324,7 @@ def distinct_elements(arrays, tol=1e-9, floors=(0.0, 0.0)):
 def _gradient_floor(found):
     """A gradient entry below 1e-12 of this is what rounding x to double precision leaves: |H| |x| ulps."""
     x = found._skeleton.germ.x
-    return 1e-3 * float(np.abs(found.matrices).max(initial=0.0)) * max(1.0, float(np.abs(x).max()))
+    return 1e-3 * float(np.abs(found.matrices).max(initial=0.0)) * float(np.abs(x).max())
 
 
 def _frozen(array):
@@ -307,47 +335,81 @@ def _frozen(array):
 
 # ---------------------------------------------------------------- is f C^{1,1} near x?
 
-_SAME = 1e-8  # relative difference of derivatives that counts as a jump
+_SAME = 1e-8  # relative difference of second derivatives that counts as a jump
 
 
 def _c11(found):
-    """False on a violated facet, True where proved, else None.
+    """False where the gradient is seen to jump, True where it is proved not to, else None.
 
     Equal limiting gradients are necessary (any two chambers are joined through facets). Where all guards are affine
     and f is piecewise quadratic, f is C^{1,1} near x iff moreover H_i - H_j = c n n^T across every facet with normal
-    n. Otherwise the equality of gradients must persist along the facet: it is looked at near x, and a difference
-    there is a violation.
+    n. Otherwise the equality must persist along every facet, which is looked at near x and far; that proves nothing
+    about chambers whose tangent cone has no interior, so with one of those the answer is False or None.
     """
-    gradients, skel = found.gradients, found._skeleton
-    if len(distinct_elements([gradients], 1e-9, (_gradient_floor(found),))) > 1:
+    skel = found._skeleton
+    if len(distinct_elements([found.gradients], 1e-9, (_gradient_floor(found),))) > 1:
         return False
     if len(found.patterns) == 1:
         return True if found.complete else None
     graph = skel.germ.graph
-    affine = fans._affine_guards(skel.germ)
-    quadratic = affine and graph.degrees[graph.program.output] <= 2
+    quadratic = fans.affine_guards(skel.germ) and graph.degrees[graph.program.output] <= 2
     size = np.abs(found.matrices).max() or 1.0
-    if np.abs(found.matrices - found.matrices[0]).max() <= _SAME * size and quadratic:
-        return True if found.complete else None
-    persists, noise = True, 1e-7 * _gradient_floor(found)
-    for i, j, normal, inside in facets(skel, found.patterns, found.witnesses):
-        jump = found.matrices[i] - found.matrices[j]
-        across = jump - (normal @ jump @ normal) * np.outer(normal, normal)
-        if np.abs(across).max() > _SAME * size:
-            return False
-        if not quadratic:
-            verdict = _gradients_agree_along(skel, found.patterns[i], found.patterns[j], normal, inside, noise)
-            if verdict is False:
+    proved = True
+    if not quadratic or np.abs(found.matrices - found.matrices[0]).max() > _SAME * size:
+        for i, j, normal, inside in facets(skel, found.patterns, found.witnesses):
+            jump = found.matrices[i] - found.matrices[j]
+            across = jump - (normal @ jump @ normal) * np.outer(normal, normal)
+            if np.abs(across).max() > _SAME * size:
                 return False
-            persists = persists and verdict
-    return True if found.complete and (quadratic or persists) else None
+            if not quadratic:
+                verdict = _gradients_agree_along(skel, found.patterns[i], found.patterns[j], normal, inside, size)
+                if verdict is False:
+                    return False
+                proved = proved and verdict is True
+    if not quadratic:
+        if _jumps_on_a_segment(found, size):
+            return False
+        proved = proved and all(
+            len(rows := _cone_rows(skel, signs_of(p))) and np.all(rows @ w > 0)
+            for p, w in zip(found.patterns, found.witnesses, strict=True)
+        )
+    return True if found.complete and proved else None
+
+
+def _jumps_on_a_segment(found, size):
+    """Does the gradient jump where a short random segment near x passes from one listed pattern to another?"""
+    skel, listed = found._skeleton, set(found.patterns)
+    graph, x = skel.germ.graph, np.array(skel.germ.x)
+    unit = max(1.0, float(np.abs(x).max()))
+    rng = np.random.default_rng(1)
+    for reach in (1e-2 * unit, 1e-3 * unit):
+        for _ in range(8):
+            ends = x + reach * rng.standard_normal((2, x.size)) / np.sqrt(x.size)
+            signs = [second_order.pattern_at(skel, end) for end in ends]
+            if (signs[0] == signs[1]).all():
+                continue
+            for _ in range(60):
+                middle = ends[0] + 0.45 * (ends[1] - ends[0])
+                if np.abs(ends[1] - ends[0]).max() <= 1e-14 * unit:
+                    break
+                there = second_order.pattern_at(skel, middle)
+                side = 0 if (there == signs[0]).all() else 1
+                ends[side], signs[side] = middle, there
+            if not {text(s) for s in signs} <= listed:
+                continue  # it ended on a kink, where the letters read are those of no region
+            with np.errstate(all="ignore"):
+                g = [gradient(graph, ends[0], skel.germ.branches(s), _top(graph)) for s in signs]
+            jump, scale = np.abs(g[0] - g[1]).max(), np.abs(g).max()
+            if jump > 1e-9 * scale + 1e-10 * size * reach:  # nan, outside the domain, is no jump
+                return True
+    return False
 
 
 def facets(skel, patterns, witnesses):
     """Pairs (i, j, unit normal, direction inside the common facet) of chambers with interior that share a facet."""
     numbers = {p: i for i, p in enumerate(patterns)}
     for i, pattern in enumerate(patterns):
-        rows = _cone_rows(skel, fans.signs_of(pattern))
+        rows = _cone_rows(skel, signs_of(pattern))
         if not len(rows) or np.any(rows @ witnesses[i] <= 0):
             continue  # found at second order: its tangent cone has no interior
         for r in range(len(rows)):
@@ -357,7 +419,7 @@ def facets(skel, patterns, witnesses):
             if inside is None:
                 continue
             inside = inside - (inside @ rows[r]) * rows[r]
-            beyond = fans.text(fans.pattern_along(skel, inside - 1e-6 * rows[r]))
+            beyond = text(fans.pattern_along(skel, inside - 1e-6 * rows[r]))
             if beyond in numbers and numbers[beyond] > i:
                 yield i, numbers[beyond], rows[r], inside
 
@@ -367,22 +429,20 @@ def _cone_rows(skel, signs):
     rows, slots = [np.zeros((0, skel.germ.x.size))], np.zeros((skel.size, skel.germ.x.size))
     for stage in skel.germ.stages:
         terms, orientation = stage.ties.constraints(signs[stage.letters])
-        values = fans._without_zeros(skel.rows(stage.position, terms), skel, slots)
+        values = skel.cleaned(skel.rows(stage.position, terms), slots)
         rows.append(orientation[:, None] * values)
         slots = skel.advance(stage, signs[stage.letters], slots)
-    return fans._unit_rows(np.vstack(rows))
+    return fans.distinct_normals(np.vstack(rows))
 
 
-def _gradients_agree_along(skel, first, second, normal, inside, noise):
-    """True if the two pieces' gradients agree at points of the facet near x, False if they differ, None if unclear.
-
-    noise: a difference that rounding the point may cause.
-    """
+def _gradients_agree_along(skel, first, second, normal, inside, size):
+    """True if the two pieces' gradients agree on their facet near x and far, False if not near x, None if unclear."""
     graph, x = skel.germ.graph, np.array(skel.germ.x)
-    signs = [fans.signs_of(p) for p in (first, second)]
+    signs = [signs_of(p) for p in (first, second)]
     pieces = [skel.germ.branches(s) for s in signs]
     rng = np.random.default_rng(0)
-    for t in (1e-2, 1e-3):
+    agree = True
+    for t in (1e-3, 1e-2, 0.3):  # far: a jump of high order is invisible near x, and analytic pieces agree everywhere
         reach = t * max(1.0, float(np.abs(x).max()))
         for spread in (1.0, 0.3, 0.1, 0.03):
             tangent = inside + spread * rng.standard_normal(x.size)
@@ -391,14 +451,18 @@ def _gradients_agree_along(skel, first, second, normal, inside, noise):
             if on_facet is not None:
                 break
         else:
+            if t > 0.1:
+                continue
             return None
         with np.errstate(all="ignore"):
             here, there = (gradient(graph, on_facet, piece, _top(graph)) for piece in pieces)
         if not (np.all(np.isfinite(here)) and np.all(np.isfinite(there))):
+            if t > 0.1:
+                continue
             return None
-        jump, size = np.abs(here - there).max(), np.abs(here).max() + np.abs(there).max()
-        if jump > max(1e-6 * size, noise):
+        jump, scale = np.abs(here - there).max(), np.abs(here).max() + np.abs(there).max()
+        noise = 1e-11 * size * reach / t  # the point is on the facet to 1e-12
+        if t <= 0.1 and jump > 1e-9 * scale + noise:
             return False
-        if jump > max(1e-11 * size, noise):
-            return None
-    return True
+        agree = agree and jump <= 1e-12 * scale + noise
+    return True if agree else None

@@ -119,7 +119,8 @@ def lookup(call):
         return found
     name = getattr(call, "__name__", repr(call))
     if name in _JUMPS:
-        raise HiddenBranch(f"{name} of a traced value would hide a branch from the recorder; {_JUMPS[name]}")
+        what = f"a comparison ({name})" if name in _COMPARISONS else name
+        raise HiddenBranch(f"{what} of a traced value would hide a branch from the recorder; {_JUMPS[name]}")
     raise UnsupportedPrimitive(
         f"{name} is not in the alphabet of clarke.primitives; write it with supported operations, or, if it is "
         "smooth and has a VJP, declare it with clarke.smooth"
@@ -136,6 +137,7 @@ def named(name):
     return _by_name[name]
 
 
+_COMPARISONS = "greater greater_equal less less_equal equal not_equal".split()  # an if, a mask, a np.where
 _CONTINUOUS = "write the kink as np.maximum, np.minimum, np.abs or clarke.where(guard, a, b)"
 _JUMPS = dict.fromkeys(
     """greater greater_equal less less_equal equal not_equal isclose allclose array_equal array_equiv sign heaviside

@@ -43,7 +43,7 @@ class ProjectionStopped(RuntimeError):
     """The solver ended without weights; there is nothing to certify."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MinNormElement:
     """The element of a hull nearest to a target, and how far to trust it.
 
@@ -66,6 +66,13 @@ class MinNormElement:
     method: str
     complete: bool
     reason: str
+
+    def __repr__(self):
+        used, state = int(np.count_nonzero(self.weights)), "complete" if self.complete else "of an incomplete set"
+        return (
+            f"MinNormElement(distance={self.distance:.6g}, gap={self.gap:.1e}, {used} of {len(self.weights)} weights, "
+            f"method={self.method!r}, {state})"
+        )
 
     def __post_init__(self):
         _freeze(self, "element", "weights")

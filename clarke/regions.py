@@ -17,9 +17,9 @@ from scipy.optimize import brentq
 
 from . import selections
 from .arrangements import strict_direction
-from .fan import pattern_along, text
+from .fan import pattern_along
 from .graph import Graph, Tape, from_function, point, pullback, require_same_value, run
-from .kinks import TOL, germ, operation_names
+from .kinks import TOL, germ, operation_names, text
 from .primitives import NotPiecewiseSmooth
 from .skeleton import skeleton
 
@@ -30,7 +30,7 @@ _LOST = (NotPiecewiseSmooth, np.linalg.LinAlgError)  # a start, or a step from i
 _RESTARTS = 60  # starting points of `vertex`, at distances growing from 1/16 to 2^11 times max(1, |x|)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Region:
     """{z : A z <= b} with F(z) = jacobian z + offset on it, F flattened in C order.
 
@@ -54,6 +54,9 @@ class Region:
             array = np.array(getattr(self, name), dtype=float)
             array.flags.writeable = False
             object.__setattr__(self, name, array)
+
+    def __repr__(self):
+        return f"Region({len(self.A)} facets in R^{self.interior.size}, {len(self.pattern)} guards)"
 
 
 def region(f, x, *, tol=TOL) -> Region:

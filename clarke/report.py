@@ -32,7 +32,7 @@ SMALL = 64  # entries of an element, and elements, that to_dict still lists
 ZERO = 1e-9  # a least gradient below this part of the largest entry counts as zero
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Study:
     """One point of one function.
 
@@ -83,6 +83,8 @@ class Study:
 
     def __str__(self):
         return "\n".join(_lines(self))
+
+    __repr__ = __str__  # what a notebook shows
 
     def to_dict(self) -> dict:
         """The study as JSON has it: dicts with string keys, lists, strings, numbers, booleans and None.

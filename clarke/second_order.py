@@ -14,6 +14,7 @@ Otherwise undecided, and said so.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -22,11 +23,13 @@ import scipy.optimize
 from . import selections
 from .arrangements import TooManyChambers, strict_direction
 from .graph import gradient, hessian, run
+from .kinks import text
+from .primitives import NotPiecewiseSmooth
 
 STEP = 1e-5  # length of the displacement at which a chamber found at first order is looked at
-RADIUS = 1e-2  # of the random points at which identities are checked, relative to max(1, |x|)
+RADII = (0.5, 0.1, 1e-2)  # of the random points at which identities are checked, relative to max(1, |x|)
 _STEPS = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4)  # of an arc, in the same unit
-_IDENTITY = 1e-9  # residual, relative to the largest term, below which a sum counts as identically zero
+_NOISE = 1e-13  # of a guard's magnitude at a point: what rounding may leave there
 _DRAWS = 200  # random directions tried before a pattern is called undecided
 _BEYOND = 20  # of those on which every second-order term vanishes, how many are looked at
 
@@ -53,20 +56,80 @@ def _unit(skel):
 
 
 def _values(skel, signs, conditions, points):
-    """(T, c): the conditions' guards, unoriented and less their value at x, under the pieces of `signs`.
+    """(values, noise), both (T, c): the conditions' guards less their value at x, and what rounding may leave of them.
 
-    `signs` may be a prefix: operations after it take any piece, which no condition of the prefix sees. Rows that
-    leave the domain of f are nan.
+    Under the pieces of `signs`, which may be a prefix: operations after it take any piece, which no condition of the
+    prefix sees. Rows that leave the domain of f are nan.
     """
-    here, branches = skel.germ, _branches(skel, signs)
-    found = []
-    for y in [here.x, *points]:
+    here = skel.germ
+    values, sizes = [], []
+    for y in [None, *points]:
+        tape = _tape(skel, signs, y)
+        if tape is None:
+            values.append([np.nan] * len(conditions))
+            sizes.append([np.nan] * len(conditions))
+            continue
+        flats = {c.position: _flats(here, tape, c.position) for c in conditions}
+        values.append([sum(coef[0] * flats[c.position][k][0][e[0]] for k, e, coef in c.terms) for c in conditions])
+        sizes.append([sum(flats[c.position][k][1][e[0]] for k, e, _ in c.terms) for c in conditions])
+    shape = (len(points) + 1, len(conditions))
+    values, sizes = np.array(values, dtype=float).reshape(shape), np.array(sizes, dtype=float).reshape(shape)
+    offset = np.where(values[0] == 0, 0.0, sizes[0])  # an exact zero at x brings no rounding along
+    return values[1:] - values[0], _NOISE * (sizes[1:] + offset)
+
+
+def _tape(skel, signs, y):
+    """The forward pass at y (x for None) under the pieces of `signs`, magnitudes too; None outside the domain of f."""
+    key = tuple(int(s) for s in signs)
+    if skel.latest.get("signs") != key:
+        skel.latest.clear()
+        skel.latest.update(signs=key, branches=_branches(skel, signs))
+    if y is None and "tape" in skel.latest:
+        return skel.latest["tape"]
+    branches = skel.latest["branches"]
+    try:
         with np.errstate(all="ignore"):
-            tape = run(here.graph, y, lambda i, op, args, sizes: branches[i])
-        flats = {c.position: [np.ravel(np.asarray(a, float)) for a in tape.arguments[c.position]] for c in conditions}
-        found.append([sum(float(coef[0] * flats[c.position][k][e[0]]) for k, e, coef in c.terms) for c in conditions])
-    values = np.array(found).reshape(len(points) + 1, len(conditions))
-    return values[1:] - values[0]
+            tape = run(
+                skel.germ.graph,
+                skel.germ.x if y is None else y,
+                lambda i, op, args, around: branches[i],
+                magnitudes=True,
+            )
+    except NotPiecewiseSmooth:
+        tape = None
+    if y is None:
+        skel.latest["tape"] = tape
+    return tape
+
+
+def pattern_at(skel, y):
+    """Signs of the ties at a point y near x: the letters of the piece that f takes there (0 where a guard is 0)."""
+    here = skel.germ
+    signs = np.zeros(len(here.kinks), dtype=int)
+    stages = {}
+    for stage in here.stages:
+        stages.setdefault(stage.position, []).append(stage)
+
+    def branch_of(i, op, args, around):
+        branch, flats = here.decided[i], [np.ravel(np.asarray(a, float)) for a in args]
+        for stage in stages.get(i, ()):
+            signs[stage.letters] = stage.ties.letters_of(flats)
+            branch = selections.extend(branch, list(stage.ties.pieces(signs[stage.letters])))
+        return branch
+
+    with np.errstate(all="ignore"):
+        run(here.graph, np.asarray(y, dtype=float), branch_of)
+    return signs
+
+
+def _flats(here, tape, position):
+    """(value, magnitude) of each argument of an operation, flat."""
+    op = here.graph.program.operations[position - 1]
+    parents = dict(zip(op.argnums, op.parents, strict=True))
+    return [
+        (np.ravel(np.asarray(a, float)), np.ravel(tape.magnitudes[parents[k]] if k in parents else np.abs(a)))
+        for k, a in enumerate(tape.arguments[position])
+    ]
 
 
 def _gradients(skel, signs, conditions):
@@ -79,20 +142,20 @@ def _gradients(skel, signs, conditions):
         known = np.asarray(signs[stage.letters])
         letters[: len(known)] = known
         slots = skel.advance(stage, letters, slots)
-    rows = np.array([skel.rows(c.position, c.terms)[0] for c in conditions]).reshape(len(conditions), -1)
-    values = skel.under(rows, slots)
-    n = skel.germ.x.size
-    size = np.abs(rows[:, :n]).max(axis=1, initial=0) + np.abs(rows[:, n:]) @ np.abs(slots).max(axis=1, initial=0)
-    values[np.abs(values).max(axis=1, initial=0) <= skel.germ.tol * size] = 0.0
-    return values
+    rows = np.array([skel.rows(c.position, c.terms)[0] for c in conditions])
+    return skel.cleaned(rows.reshape(len(conditions), -1), slots)
 
 
 def _points_near(skel, count, seed=0):
-    """(count, n) random points at distance RADIUS from x: identities of smooth functions are checked there."""
+    """(count, n) random points around x, at each of RADII in turn.
+
+    An identity between analytic pieces holds near x iff it holds wherever they are defined, so the far points, where
+    high-order terms show, are as good as the near ones.
+    """
     rng = np.random.default_rng([seed, skel.germ.x.size, count])
     directions = rng.standard_normal((count, skel.germ.x.size))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    return skel.germ.x + RADIUS * _unit(skel) * directions
+    return skel.germ.x + _unit(skel) * np.resize(RADII, count)[:, None] * directions
 
 
 # ---------------------------------------------------------------- the identity that makes first order exact
@@ -101,32 +164,19 @@ def _points_near(skel, count, seed=0):
 def relations_persist(skel, signs) -> bool:
     """Do the linear relations between the guards' gradients on this chamber hold for the guards themselves?
 
-    Checked at three random points near x; mute letters are the relation h_j = 0.
+    Checked to rounding at six random points around x, far ones included; mute letters are the relation h_j = 0.
     """
     conditions = [c for stage in skel.germ.stages for c in _conditions(stage, signs[stage.letters])]
     J = _gradients(skel, signs, conditions)
     length = np.linalg.norm(J, axis=1)
-    scaled = J / np.where(length > 0, length, 1.0)[:, None]
-    relations = scipy.linalg.null_space(scaled.T, rcond=1e-9).T  # (r, c)
+    length = np.where(length > 0, length, 1.0)
+    relations = scipy.linalg.null_space((J / length[:, None]).T, rcond=1e-9).T / length  # (r, c)
     if not len(relations):
         return True
-    values = _values(skel, signs, conditions, _points_near(skel, 3)) / np.where(length > 0, length, 1.0)
-    if not np.all(np.isfinite(values)):
-        return False
-    residual = np.abs(values @ relations.T)
-    noise = np.abs(relations) @ _rounding(skel, conditions, length)
-    return bool(np.all(residual <= _IDENTITY * (np.abs(values) @ np.abs(relations.T)) + noise))
-
-
-def _rounding(skel, conditions, length):
-    """(c,): what rounding may leave in a guard's value near x, in units of its gradient."""
-    sizes = skel.germ.tape.magnitudes
-    found = []
-    for c in conditions:
-        op = skel.germ.graph.program.operations[c.position - 1]
-        parents = dict(zip(op.argnums, op.parents, strict=True))
-        found.append(sum(float(np.ravel(sizes[parents[k]])[e[0]]) for k, e, _ in c.terms if k in parents))
-    return 1e-14 * (np.array(found) + _unit(skel)) / np.where(length > 0, length, 1.0)
+    values, noise = _values(skel, signs, conditions, _points_near(skel, 2 * len(RADII)))
+    inside = np.all(np.isfinite(values), axis=1)
+    residual, rounding = np.abs(values @ relations.T), 10 * noise @ np.abs(relations.T)
+    return bool(inside.any() and np.all(residual[inside] <= rounding[inside]))
 
 
 # ---------------------------------------------------------------- the search, letter by letter
@@ -137,7 +187,8 @@ def search(skel, first_order, max_chambers):
 
     first_order: signs -> witness; a prefix of one of these without mute letters needs no search.
     """
-    realized, undecided, settled = {(): None}, [], set()
+    realized: dict[tuple[int, ...], Any] = {(): None}
+    undecided, settled = [], set()
     known = {}
     for signs, witness in first_order.items():
         for length in range(len(signs) + 1):
@@ -159,12 +210,16 @@ def search(skel, first_order, max_chambers):
                     if verdict:
                         grown[signs] = witness
                     elif verdict is None:
-                        undecided.append("".join("-0+"[s + 1] for s in signs))
+                        undecided.append(text(signs))
                     settled.add(how)
                 if len(grown) > max_chambers:
                     raise TooManyChambers(len(grown), max_chambers)
             realized = grown
         past.append(stage)
+    if not realized:  # there is always a chamber: the one in which a generic point near x lies
+        displacement = _STEPS[-1] * _unit(skel) * np.sin(np.arange(1, skel.germ.x.size + 1))
+        realized = {tuple(int(s) for s in pattern_at(skel, skel.germ.x + displacement)): displacement}
+        undecided = [prefix for prefix in undecided if prefix != text(next(iter(realized)))] or undecided
     if undecided:
         reason = (
             f"{len(undecided)} pattern(s) could be neither realized nor excluded by identities, curvature, dependence "
@@ -220,9 +275,10 @@ def _winners(skel, stage, prefix):
 
 
 def _vanishes(skel, prefix, conditions):
-    """Are these guards zero at random points near x?"""
-    values = _values(skel, prefix, conditions, _points_near(skel, 3))
-    return bool(np.all(np.abs(values) <= _rounding(skel, conditions, np.zeros(len(conditions)))))
+    """Are these guards zero at random points around x?"""
+    values, noise = _values(skel, prefix, conditions, _points_near(skel, 2 * len(RADII)))
+    inside = np.all(np.isfinite(values), axis=1)
+    return bool(inside.any() and np.all(np.abs(values[inside]) <= noise[inside]))
 
 
 def _decide(skel, prefix, path):
@@ -236,9 +292,10 @@ def _decide(skel, prefix, path):
     if direction is not None:
         return True, direction, "strictly feasible cones"
     points = _points_near(skel, 2 * len(path) + 10, seed=1)
-    values = orientation * _values(skel, prefix, path, points)
-    finite = values[np.all(np.isfinite(values), axis=1)]
-    if len(finite) > len(path) and _identity(finite, _rounding(skel, path, np.zeros(len(path)))):
+    values, noise = _values(skel, prefix, path, points)
+    inside = np.all(np.isfinite(values), axis=1)
+    steps, values, noise = points[inside] - skel.germ.x, orientation * values[inside], noise[inside]
+    if len(values) > len(path) and _identity(values, noise):
         return False, None, "identities among the guards"
     multipliers = multipliers / np.where(length > 0, length, 1.0)  # for the rows as they are
     support = multipliers > 1e-12 * multipliers.max()
@@ -249,10 +306,9 @@ def _decide(skel, prefix, path):
     if scale > 0 and kernel.shape[1] and np.linalg.eigvalsh(curvature).max() < -1e-6 * scale:
         return False, None, "negative curvature of a Gordan combination"
     if np.linalg.eigvalsh(H).max() <= 1e-9 * scale and scale > 0:
-        steps = points - skel.germ.x
         exact = 0.5 * np.einsum("ti,ij,tj->t", steps, H, steps)
         error = np.abs(values @ multipliers - exact)
-        if np.all(error <= _IDENTITY * np.abs(exact).max() + 1e-14 * np.abs(values).max()):
+        if len(steps) and np.all(error <= 10 * noise @ multipliers + 1e-12 * np.abs(exact)):
             return False, None, "negative semidefinite Gordan combinations"
     if _dependent(skel, prefix, path, support, J):
         return False, None, "a guard that vanishes with the others"
@@ -263,13 +319,13 @@ def _decide(skel, prefix, path):
 
 
 def _identity(values, noise):
-    """Is there lambda >= 0, not 0, with values @ lambda = 0 at every sample?"""
+    """Is there lambda >= 0, not 0, with values @ lambda = 0, to rounding, at every sample?"""
     size = np.abs(values).max(axis=0)
-    if np.any(size <= noise):
+    if np.any(np.all(np.abs(values) <= noise, axis=0)):
         return True
     scaled = values / size
     direction, _, lam = strict_direction(scaled.T)  # Gordan again: rows are samples now
-    return direction is None and bool(np.abs(scaled @ lam).max() <= _IDENTITY + (lam / size) @ noise)
+    return direction is None and bool(np.all(np.abs(scaled @ lam) <= 10 * (noise / size) @ lam))
 
 
 def _cotangents(skel, path, weights):
@@ -303,13 +359,13 @@ def _dependent(skel, prefix, path, support, J):
         return False
     for k in indices:
         others = [path[j] for j in indices if j != k]
-        noise = _rounding(skel, [path[k]], np.zeros(1))[0]
-        zeros = [_newton(skel, prefix, others, y) for y in _points_near(skel, 3, seed=2)]
-        if any(z is None for z in zeros):
+        zeros = [_newton(skel, prefix, others, y) for y in _points_near(skel, 2 * len(RADII), seed=2)]
+        zeros = [z for z in zeros if z is not None]
+        if len(zeros) < len(RADII):
             continue
-        rest = _values(skel, prefix, [path[k]], zeros)[:, 0]
-        generic = np.abs(_values(skel, prefix, [path[k]], _points_near(skel, 3, seed=2))).max()
-        if np.all(np.abs(rest) <= _IDENTITY * generic + 100 * noise):
+        rest, noise = _values(skel, prefix, [path[k]], zeros)
+        slack = 1e-13 * _unit(skel) * np.linalg.norm(J[k])  # of the Newton steps
+        if np.all(np.abs(rest) <= 10 * noise + slack):
             return True
     return False
 
@@ -320,7 +376,7 @@ def _newton(skel, prefix, conditions, start):
     branches = _branches(skel, prefix)
     single = [_cotangents(skel, [c], [1.0]) for c in conditions]
     for _ in range(30):
-        values = _values(skel, prefix, conditions, [y])[0]
+        values = _values(skel, prefix, conditions, [y])[0][0]
         with np.errstate(all="ignore"):
             jacobian = np.array([gradient(graph, y, branches, one) for one in single])
         if not (np.all(np.isfinite(values)) and np.all(np.isfinite(jacobian))):
@@ -329,7 +385,7 @@ def _newton(skel, prefix, conditions, start):
         y = y + step
         if np.linalg.norm(step) <= 1e-14 * unit:
             break
-    return y if np.linalg.norm(y - skel.germ.x) <= 10 * RADIUS * unit else None
+    return y if np.linalg.norm(y - skel.germ.x) <= 2 * unit else None
 
 
 # ---------------------------------------------------------------- realizing
@@ -409,13 +465,12 @@ def _verified(skel, prefix, path, orientation, d, e):
     """The displacement at the last step if every condition is positive at all steps, else None."""
     unit = _unit(skel)
     shrink = 1.0 / max(1.0, np.linalg.norm(e) * unit)
-    noise = _rounding(skel, path, np.zeros(len(path)))
     witness = None
     for t in _STEPS[::-1]:  # the smallest first: most candidates fail there
         s = shrink * t * unit
         witness_here = s * d + s**2 * e
-        values = orientation * _values(skel, prefix, path, [skel.germ.x + witness_here])[0]
-        if not (np.all(np.isfinite(values)) and np.all(values > noise)):
+        values, noise = _values(skel, prefix, path, [skel.germ.x + witness_here])
+        if not (np.all(np.isfinite(values)) and np.all(orientation * values > noise)):
             return None
         witness = witness_here if witness is None else witness
     return witness
@@ -437,15 +492,14 @@ def onto_facet(skel, signs, normal, start):
         return None
     y = start
     for _ in range(60):
-        steps = _values(skel, signs, shared, [y])[0] / slopes
+        steps = _values(skel, signs, shared, [y])[0][0] / slopes
         if not np.all(np.isfinite(steps)):
             return None
         y = y - steps[0] * normal
         if np.abs(steps[0]) <= 1e-15 * _unit(skel):
             break
-    values = _values(skel, signs, conditions, [y])[0]
-    orientation, noise = np.array([c.orientation for c in conditions]), _rounding(skel, conditions, np.zeros(len(on)))
-    holds = orientation * values >= -noise
+    values, noise = (found[0] for found in _values(skel, signs, conditions, [y]))
+    holds = np.array([c.orientation for c in conditions]) * values >= -noise
     met = np.abs(values[on] / slopes) <= 1e-12 * _unit(skel)
     return y if np.all(met) and np.all(holds[~on]) else None
 
@@ -462,13 +516,17 @@ def settle(skel, stage, prefix, letters, first, generic):
 
 
 def _signs_along(skel, prefix, conditions, first, generic):
-    """Signs of the guards at five shrinking steps along `first`, or where they are 0 or vary, along `generic`."""
-    unit, noise = _unit(skel), _rounding(skel, conditions, np.zeros(len(conditions)))
+    """Signs of the guards near x on the curve x + t first + t^(3/2) generic, at the smallest step above rounding.
+
+    One curve for all letters, and the one on which first-order letters are those of `first`, then of `generic`: so
+    the letters together are those of points of one region.
+    """
+    unit, first = _unit(skel), first / np.linalg.norm(first)
+    points = [skel.germ.x + t * unit * (first + 0.5 * np.sqrt(t) * generic) for t in _STEPS[::-1]]
+    values, noise = _values(skel, np.array(prefix), conditions, points)
     signs = np.zeros(len(conditions), dtype=int)
-    for direction in (first, generic):
-        values = _values(skel, np.array(prefix), conditions, [skel.germ.x + t * unit * direction for t in _STEPS])
-        seen = np.where(np.all(values > noise, axis=0), 1, np.where(np.all(values < -noise, axis=0), -1, 0))
-        signs = np.where(signs == 0, seen, signs)
+    for value, error in zip(values, noise, strict=True):
+        signs = np.where((signs == 0) & (np.abs(value) > error), np.sign(value), signs).astype(int)
     return signs
 
 

@@ -173,6 +173,10 @@ class TwoWayTies:
     def entries(self):
         return [(int(out), "") for out in self.outs]
 
+    def letters_of(self, flats):
+        """The signs at a point where the arguments have these flat values."""
+        return np.sign(_combine(self.guard_terms, flats)).astype(int)
+
     def constraints(self, signs):
         """(terms, orientation): on the piece of these signs, orientation * (the terms' sum) >= 0, 0 where mute."""
         return self.guard_terms, np.asarray(signs)
@@ -203,6 +207,12 @@ class ExtremumTie:
     @property
     def entries(self):
         return [(self.out, f"#{int(m)}") for m in self.members]
+
+    def letters_of(self, flats):
+        """The signs at a point where the argument has these flat values."""
+        values = self.side * flats[0][self.members]
+        best = values == values.max()
+        return np.where(best, 1 if best.sum() == 1 else 0, -1)
 
     def winner(self, signs):
         return int(np.argmax(np.asarray(signs)))
@@ -239,6 +249,11 @@ class SortTie:
     @property
     def entries(self):
         return [(int(self.outs[i]), f"<>{int(self.outs[j])}#{c}") for c, (i, j) in enumerate(self.comparators)]
+
+    def letters_of(self, flats):
+        """The signs at a point where the argument has these flat values."""
+        values = flats[0][self.members]
+        return np.array(self.signs(lambda a, b: np.sign(values[a] - values[b])), dtype=int)
 
     def order(self, signs):
         """wire -> member after the exchanges that the signs ask for (a prefix of the letters is enough)."""

@@ -21,6 +21,8 @@ from .graph import Tape, hessian, injected_hessian, pullback
 from .kinks import Germ
 from .primitives import NotPiecewiseSmooth
 
+ROUNDING = 1e-12  # relative: what is left of a sum of terms below this is rounding (sums here have hundreds of terms)
+
 
 @dataclass(frozen=True, eq=False)
 class Skeleton:
@@ -30,6 +32,7 @@ class Skeleton:
     slots: dict
     size: int
     _rows: dict = field(default_factory=dict, repr=False)
+    latest: dict = field(default_factory=dict, repr=False)  # what was last computed for one prefix of letters
 
     def row(self, position, entry):
         """Gradient (n + size,) in (x, u) of one flat entry of the value at this position."""
@@ -76,12 +79,21 @@ class Skeleton:
         count = int(np.prod(graph.shape))
         if graph.output is None:
             return np.zeros((count, self.germ.x.size + self.size))
-        return np.array([self.row(graph.program.output, e) for e in range(count)])
+        rows = [self.row(graph.program.output, e) for e in range(count)]
+        return np.array(rows).reshape(count, self.germ.x.size + self.size)
 
     def under(self, rows, slots):
         """(k, n): those gradients in x once du/dx = slots (size, n)."""
         n = self.germ.x.size
         return rows[:, :n] + rows[:, n:] @ slots
+
+    def cleaned(self, rows, slots):
+        """`under`, with exact zeros where what is left is rounding of its own terms."""
+        n = self.germ.x.size
+        values = self.under(rows, slots)
+        size = np.abs(rows[:, :n]).max(axis=1, initial=0) + np.abs(rows[:, n:]) @ np.abs(slots).max(axis=1, initial=0)
+        values[np.abs(values).max(axis=1, initial=0) <= ROUNDING * size] = 0.0
+        return values
 
     def advance(self, stage, signs, slots):
         """slots with the outputs of this stage set by its signs: a new array."""

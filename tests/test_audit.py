@@ -70,8 +70,12 @@ def test_elements_at_hand_are_taken_and_must_be_of_the_kind():
     with pytest.raises(ValueError, match="a gradient is held against LimitingGradients; got LimitingHessians"):
         clarke.check_ad(readme, [0.0, 2.0], derivative="gradient", elements=found)
 
+    with pytest.raises(ValueError, match="elements: of a function of 2 variables; x has 1"):
+        clarke.check_ad(lambda x: x[0] ** 2, [0.0], elements=found)
+
 
 def test_a_constant_is_audited_too():
+    assert clarke.check_ad(lambda x: 2.0, [1.0]).is_element
     assert clarke.check_ad(clarke.from_function(lambda x: 2.0, [1.0, 2.0]), [1.0, 2.0]).is_element
 
 

@@ -16,7 +16,7 @@ import clarke
 from clarke import fan as fans
 from clarke import models
 from clarke.importers.nnet import from_nnet
-from clarke.kinks import germ
+from clarke.kinks import germ, text
 from clarke.skeleton import skeleton
 
 ACAS = Path(__file__).resolve().parents[2] / "shared" / "data" / "acasxu"
@@ -279,7 +279,7 @@ def test_parameter_space_fans_of_two_layers_agree_with_sampling():
         seen = set()
         for direction in rng.standard_normal((400, graph.size)):
             signs = fans.pattern_along(skeleton(here), direction)
-            seen.add(fans.text(signs))
+            seen.add(text(signs))
         assert seen <= set(fan.patterns) or not fan.complete
 
 

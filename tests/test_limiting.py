@@ -14,7 +14,7 @@ from test_fan import SEVEN_RELUS
 
 import clarke
 from clarke import limiting, models
-from clarke.fan import signs_of
+from clarke.kinks import signs_of
 from clarke.skeleton import hessians_by_pattern, hessians_by_skeleton
 
 
@@ -370,6 +370,47 @@ def test_integer_and_read_only_points_are_taken_and_left_alone():
     x.flags.writeable = False
     assert len(clarke.limiting_gradients(lambda y: np.sum(np.abs(y)), x)) == 4
     assert x.tolist() == [0, 0]
+
+
+def test_the_tolerance_of_a_kink_does_not_leak_into_the_gradients():
+    f = lambda x: np.abs(0.995 * x[0] - relu(x[0]))  # noqa: E731
+    for tol in (1e-9, 1e-2):
+        assert same_set(clarke.limiting_gradients(f, [0.0], tol=tol).vectors, [[-0.995], [0.005]])
+
+
+def test_slopes_of_any_size_are_told_apart():
+    for scale in (1e-200, 1e-100, 1.0, 1e100, 1e200):
+        found = clarke.limiting_gradients(lambda x, s=scale: np.abs(s * x[0]), [0.0])
+        assert found.vectors.tolist() == [[-scale], [scale]]
+
+
+def test_an_empty_output_has_jacobians_without_rows():
+    assert clarke.limiting_jacobians(lambda x: np.abs(x[:0]), [0.0, 0.0]).matrices.shape == (1, 0, 2)
+
+
+def test_one_pattern_may_be_all_that_is_allowed():
+    assert len(clarke.limiting_gradients(lambda x: np.sum(x), [0.0], max_chambers=1)) == 1
+    with pytest.raises(clarke.TooManyChambers):
+        clarke.limiting_gradients(lambda x: np.abs(x[0]), [0.0], max_chambers=1)
+
+
+def test_sets_are_sequences_of_their_elements_and_print_in_a_line():
+    found = clarke.limiting_hessians(lambda x: relu(x[0]) ** 2 / 2, [0.0])
+    assert [h.tolist() for h in found] == [[[0.0]], [[1.0]]]
+    assert onp.asarray(found).tolist() == found.matrices.tolist()
+    assert repr(found) == "LimitingHessians(2 patterns, n=1, complete)"
+    gradients = clarke.limiting_gradients(lambda x: np.abs(x[0]), [0.0])
+    assert onp.asarray(gradients).tolist() == [g.tolist() for g in gradients] == [[-1.0], [1.0]]
+    jacobians = clarke.limiting_jacobians(np.abs, [0.0])
+    assert onp.asarray(jacobians).tolist() == [j.tolist() for j in jacobians]
+    assert len(jacobians) == 2
+    assert repr(jacobians) == "LimitingJacobians(2 patterns, p=1, n=1, complete)"
+    fan = clarke.local_fan(lambda x: relu(x[0]) + relu(x[0] - x[1] ** 4), [0.0, 0.0])
+    assert repr(fan) == "Fan(2 patterns of 2 kinks, incomplete, 2 undecided)"
+    assert len(fan) == 2
+    assert repr(clarke.from_function(np.abs, [0.0])) == "Graph(R^1 -> shape (1,), 1 operations)"
+    assert repr(clarke.min_norm_element(found)).startswith("MinNormElement(distance=0, gap=0.0e+00, 1 of 2 weights")
+    assert repr(clarke.chambers(onp.eye(2))) == "Chambers(4 of 2 hyperplanes, complete)"
 
 
 def test_derivatives_that_are_not_finite_are_refused():

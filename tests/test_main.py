@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import clarke
-from clarke.__main__ import main
+from clarke.__main__ import _json, main
 from clarke.importers.nnet import from_nnet
 
 ACAS = Path(__file__).resolve().parents[2] / "shared" / "data" / "acasxu" / "ACASXU_experimental_v2a_1_1.nnet"
@@ -48,6 +48,15 @@ def hidden(x):
 
 class inner:
     deep = staticmethod(half)
+
+def short(x):
+    return x[3]
+
+def divided(x):
+    return 1 / 0
+
+def abs_3(x):
+    return sum(np.abs(x[i]) for i in range(3))
 
 number = 3
 """
@@ -137,7 +146,8 @@ def test_a_function_of_the_current_directory_is_studied(here, capsys):
     assert data["x"] == [0, -1]
     assert data["hessians"]["values"] == [[[0, 0], [0, 2]], [[2, 0], [0, 2]]]
     assert data["c11"] is True
-    assert printed(capsys, "study", "commandline_model:inner.deep", "--at=-1,2")["x"] == [-1, 2]
+    assert printed(capsys, "study", "commandline_model:inner.deep", "--at", "-1,2")["x"] == [-1, 2]
+    assert printed(capsys, "study", "commandline_model:half", "--at=-.5,2")["x"] == [-0.5, 2]
     assert str(here) not in sys.path
 
 
@@ -173,6 +183,20 @@ def test_chambers_are_counted_from_three_kinds_of_file(here, capsys):
         assert capsys.readouterr().out.startswith("6 chambers\ncomplete: yes, ")
 
 
+def test_chambers_are_counted_exactly_if_asked(here, capsys):
+    Path("thin.json").write_text("[[1, 0], [1, 1e-12], [0, 1]]")
+    assert printed(capsys, "chambers", "thin.json", "--exact", "--max-chambers", "6")["chambers"] == 6
+    assert "exact arithmetic; the count" in printed(capsys, "chambers", "thin.json", "--exact")["reason"]
+
+
+def test_json_has_a_list_of_scalars_on_one_line(here, capsys):
+    data = {"a": [1, 2.5, None], "b": [[1, 2], ["[3,", "4\n"]], "c": {}, "d": [], "e": {"f": [{"g": True}]}}
+    assert json.loads(_json(data)) == data
+    assert _json(data).splitlines()[:4] == ["{", '  "a": [1, 2.5, null],', '  "b": [', "    [1, 2],"]
+    assert main(["study", "commandline_model:half", "--at", "0,-1", "--json"]) == 0
+    assert '\n  "x": [0.0, -1.0],\n' in capsys.readouterr().out
+
+
 # ---------------------------------------------------------------- what goes wrong
 
 
@@ -181,13 +205,17 @@ def test_chambers_are_counted_from_three_kinds_of_file(here, capsys):
     [
         ("study commandline_model:half", "commandline_model:half needs a point: --at followed by numbers"),
         ("study commandline_model:half --at 1,two", "--at takes numbers with commas between them, or a .npy file"),
-        ("study commandline_model:half --at 1,nan", "x must be finite; entry 1 is nan"),
+        ("study commandline_model:half --at 1,nan", "--at 1,nan: x must be finite; entry 1 is nan"),
         ("study --at 1,2", "x has 2 entries, the function was recorded with 3"),
-        ("study commandline_model:half --at missing.npy", "missing.npy"),
+        ("study commandline_model:half --at missing.npy", "--at missing.npy: No such file or directory"),
+        ("study commandline_model:half --at square.npy", "--at square.npy: x must"),
         ("study commandline_model:half --at objects.npy", "allow_pickle=False"),
-        ("study commandline_model:hidden --at 1", "greater of a traced value would hide a branch"),
+        ("study commandline_model:hidden --at 1", "a comparison (greater) of a traced value would hide a branch"),
         ("study commandline_model:absent --at 1", "commandline_model:absent cannot be imported: AttributeError"),
-        ("study commandline_model:number --at 1", "commandline_model:number is no function but int"),
+        (
+            "study commandline_model:number --at 1",
+            "commandline_model:number is an int; a function of one flat array is n",
+        ),
         ("study commandline_broken:f --at 1", "commandline_broken:f cannot be imported: ZeroDivisionError"),
         ("study no_such_module:f --at 1", "no_such_module:f cannot be imported: ModuleNotFoundError"),
         ("study model.onnx --at 1", "'model.onnx' is no model: FILE.nnet or module:function is"),
@@ -198,14 +226,26 @@ def test_chambers_are_counted_from_three_kinds_of_file(here, capsys):
         ("study --units 2", "--units chooses the point of a FILE.nnet"),
         ("study --no-plot --output a.png", "--no-plot and --output contradict each other"),
         ("study --tol 2", "tol is relative to the scale of a guard"),
-        ("study commandline_model:half --at 0,0 --output no/such/folder.png", "no/such/folder.png"),
-        ("study commandline_model:half --at 0,0 --output picture.xyz", "xyz"),
+        ("study commandline_model:half --at 0,0 --output no/folder.png", "--output no/folder.png: there is no"),
+        ("study commandline_model:half --at 0,0 --output picture.xyz", "--output picture.xyz: pictures are "),
+        ("study --output picture", "--output picture: pictures are "),
+        ("study commandline_model:short --at 0,0", "commandline_model:short fails at the point: IndexError: index 3"),
+        ("audit commandline_model:divided --at 0", "commandline_model:divided fails at the point: ZeroDivisionError"),
+        ("study commandline_model:abs_3 --at 0,0,0 --max-chambers 7", "more than max_chambers=7"),
+        ("audit commandline_model:abs_3 --at 0,0,0 --max-chambers 7", "more than max_chambers=7"),
+        ("chambers plane.json --max-chambers 5", "more than max_chambers=5"),
         ("audit commandline_model:half --at 1,2,", "--at takes numbers"),
-        ("audit commandline_model:hidden --at 1", "greater of a traced value would hide a branch"),
-        ("audit commandline_model --at 1", "'commandline_model' is no model"),
-        ("chambers missing.csv", "missing.csv"),
+        ("audit commandline_model:hidden --at 1", "a comparison (greater) of a traced value would hide a branch"),
+        ("audit commandline_model --at 1", "'commandline_model' is no function: audit takes module:function only"),
+        ("audit tiny.nnet --at 0,0", "'tiny.nnet' is no function: audit takes module:function only"),
+        ("chambers missing.csv", "clarke: missing.csv: No such file or directory"),
+        ("chambers missing.npy", "clarke: missing.npy: No such file or directory"),
+        ("chambers blanks.csv", "blanks.csv: could not convert string '1 2' to float64"),
+        ("chambers blanks.csv", "commas between the numbers"),
+        ("chambers dict.json", "clarke: dict.json: "),
+        ("chambers flat.npy", "clarke: flat.npy: normals must be a matrix"),
         ("chambers words.csv", "words.csv: could not convert string"),
-        ("chambers empty.csv", "empty.csv holds no normals"),
+        ("chambers empty.csv", "empty.csv: no normals"),
         ("chambers ragged.json", "ragged.json: "),
         ("chambers broken.json", "broken.json: Expecting value"),
         ("chambers objects.npy", "objects.npy: "),
@@ -215,12 +255,17 @@ def test_chambers_are_counted_from_three_kinds_of_file(here, capsys):
 )
 def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(here, capsys, argv, said):
     np.save("objects.npy", np.array([{}, None], dtype=object), allow_pickle=True)
+    np.save("flat.npy", [1, 2])
+    np.save("square.npy", np.eye(2))
     for name, text in {
         "broken.nnet": "no numbers\n",
         "words.csv": "one,two\n",
         "empty.csv": "",
         "ragged.json": "[[1, 2], [3]]",
         "broken.json": "?",
+        "blanks.csv": "1 2\n3 4\n",
+        "dict.json": '{"normals": [[1, 2]]}',
+        "plane.json": "[[1, 0], [0, 1], [1, 1]]",
     }.items():
         Path(name).write_text(text)
     assert main(argv.split()) == 2
@@ -229,12 +274,11 @@ def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(here, capsys, argv, sai
     assert err.count("\n") == 1
     assert said in err
     assert "Traceback" not in err
-    if "--output" not in argv:
-        assert out == ""
+    assert out == ""
 
 
 def test_too_many_chambers_is_one_line(here, capsys, monkeypatch):
-    def refuse(normals):
+    def refuse(normals, **options):
         raise clarke.TooManyChambers(7, 6)
 
     monkeypatch.setattr("clarke.__main__.chambers", refuse)
@@ -263,7 +307,9 @@ def test_a_defect_of_ours_keeps_its_traceback(here, monkeypatch):
         main(["study", "--no-plot"])
 
 
-@pytest.mark.parametrize("argv", [[], ["dance"], ["study", "--size", "3"], ["audit", "m:f"], ["study", "--tol", "x"]])
+@pytest.mark.parametrize(
+    "argv", [[], ["dance"], ["study", "--size", "3"], ["audit", "m:f"], ["study", "--max-chambers", "1"]]
+)
 def test_argparse_refuses_what_it_does_not_know(capsys, argv):
     with pytest.raises(SystemExit) as stop:
         main(argv)
@@ -276,6 +322,16 @@ def test_the_version_is_that_of_the_package(capsys):
         main(["--version"])
     assert stop.value.code == 0
     assert capsys.readouterr().out == f"clarke {clarke.__version__}\n"
+
+
+def test_a_reader_that_leaves_is_no_error():
+    command = [sys.executable, "-m", "clarke", "study", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
+        assert run.stdout
+        assert run.stderr
+        run.stdout.close()
+        assert run.stderr.read() == b""
+    assert run.returncode == 1
 
 
 def test_python_m_clarke_is_the_same_program():
