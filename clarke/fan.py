@@ -71,13 +71,18 @@ def local_fan(f, x, *, tol=TOL, max_chambers=MAX_CHAMBERS, mapper=map) -> Fan:
     mapper: a `map` over independent cones (`ProcessPoolExecutor().map`); the result does not depend on it.
     Raises `TooManyChambers` beyond max_chambers, and what `from_function` raises; never enumerates 2^k.
     """
-    here = germ(f, x, tol=tol)
-    fan = fan_of(skeleton(here), max_chambers=max_chambers, mapper=mapper)
+    return walk(f, x, tol=tol, max_chambers=max_chambers, mapper=mapper)[1]
+
+
+def walk(f, x, *, tol=TOL, max_chambers=MAX_CHAMBERS, mapper=map) -> tuple[Skeleton, Fan]:
+    """The skeleton of f at x and its fan, f compared with its recording in every chamber."""
+    skel = skeleton(germ(f, x, tol=tol))
+    here, fan = skel.germ, fan_of(skel, max_chambers=max_chambers, mapper=mapper)
     for witness in fan.witnesses:
         step = second_order.STEP * max(1.0, float(np.max(np.abs(here.x))))
         length = float(np.linalg.norm(witness))
         require_same_value(here.graph, here.graph.source, here.x + witness * min(1.0, step / length))
-    return fan
+    return skel, fan
 
 
 def fan_of(skel: Skeleton, *, max_chambers=MAX_CHAMBERS, mapper=map) -> Fan:

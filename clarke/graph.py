@@ -129,7 +129,9 @@ class _RecordingNode(Node):
                 tuple(parent_argnums),
                 tuple(p.position for p in parents),
                 shape,
-                getattr(fun, "__name__", name).lstrip("_"),
+                name.rpartition(".")[2]
+                if "." in name and ":" not in name
+                else getattr(fun, "__name__", name).strip("_"),
                 recording.label,
             )
         )

@@ -185,7 +185,7 @@ def limiting_gradients(f, x, *, tol=TOL, max_chambers=fans.MAX_CHAMBERS, mapper=
     f: autograd.numpy function (n,) -> scalar, or a Graph; x (n,). Equal gradients of different patterns are kept
     (see `distinct`). Raises ValueError if f is not scalar, and what `local_fan` raises.
     """
-    skel, fan = _study(f, x, tol, max_chambers, mapper, scalar="limiting_gradients")
+    skel, fan = _walk(f, x, tol, max_chambers, mapper, scalar="limiting_gradients")
     return LimitingGradients(
         fan.patterns, _frozen(_jacobians(skel, fan)[:, 0]), fan.witnesses, fan.complete, fan.reason, fan.undecided
     )
@@ -193,7 +193,7 @@ def limiting_gradients(f, x, *, tol=TOL, max_chambers=fans.MAX_CHAMBERS, mapper=
 
 def limiting_jacobians(F, x, *, tol=TOL, max_chambers=fans.MAX_CHAMBERS, mapper=map) -> LimitingJacobians:
     """All limiting Jacobians of F at x, one a pattern: matrices (m, p, n), F's output flattened in C order."""
-    skel, fan = _study(F, x, tol, max_chambers, mapper)
+    skel, fan = _walk(F, x, tol, max_chambers, mapper)
     return LimitingJacobians(
         fan.patterns, _frozen(_jacobians(skel, fan)), fan.witnesses, fan.complete, fan.reason, fan.undecided
     )
@@ -205,7 +205,7 @@ def limiting_hessians(f, x, *, tol=TOL, max_chambers=fans.MAX_CHAMBERS, mapper=m
     f: autograd.numpy function (n,) -> scalar, or a Graph; x (n,). Raises ValueError if f is not scalar, and what
     `local_fan` raises. Their hull is the Clarke generalized Hessian only where `c11` is True.
     """
-    skel, fan = _study(f, x, tol, max_chambers, mapper, scalar="limiting_hessians")
+    skel, fan = _walk(f, x, tol, max_chambers, mapper, scalar="limiting_hessians")
     return LimitingHessians(
         fan.patterns, _frozen(_jacobians(skel, fan)[:, 0]), fan.witnesses, fan.complete, fan.reason, fan.undecided, skel
     )
@@ -243,12 +243,11 @@ def limiting_hessian(f, x, direction=None, *, tol=TOL) -> np.ndarray:
 # ---------------------------------------------------------------- behind the doors
 
 
-def _study(f, x, tol, max_chambers, mapper, scalar=""):
+def _walk(f, x, tol, max_chambers, mapper, scalar=""):
     graph = from_function(f, x)
     if scalar:
         _require_scalar(graph, scalar)
-    fan = fans.local_fan(graph, x, tol=tol, max_chambers=max_chambers, mapper=mapper)
-    return skeleton(germ(graph, x, tol=tol)), fan
+    return fans.walk(graph, x, tol=tol, max_chambers=max_chambers, mapper=mapper)
 
 
 def _require_scalar(graph, door):

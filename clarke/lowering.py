@@ -372,7 +372,7 @@ _LOWER = {
     "numpy.cumsum": (anp.cumsum, _lower_cumsum),
     "numpy.nan_to_num": (anp.nan_to_num, _lower_identity),
     "numpy.linalg.norm": (primitives.named("norm").call, _lower_norm),
-    "clarke.where": (selections._where, _rename("where")),
+    "clarke.where": (selections.where_primitive, _rename("where")),
 } | {
     f"numpy.{name}": (primitives.named(name).call, rule)
     for name, rule in {

@@ -21,7 +21,8 @@ SELECTIONS = PIECEWISE | {"mask"}  # a mask chooses by a constant, so it has pie
 
 
 @primitive
-def _where(guard, a, b):
+def where_primitive(guard, a, b):
+    """`where` without its check; what the recorder meets."""
     return np.where(np.asarray(guard) >= 0, a, b)
 
 
@@ -41,7 +42,7 @@ def _where_vjp(positive, like):
 
 
 defvjp(
-    _where,
+    where_primitive,
     lambda ans, guard, a, b: lambda g: anp.zeros(np.shape(guard)),
     _where_vjp(True, lambda a, b: a),
     _where_vjp(False, lambda a, b: b),
@@ -59,7 +60,7 @@ def where(guard, a, b):
     if len(concrete) == 3:
         g, first, second = np.broadcast_arrays(*(np.asarray(v, dtype=float) for v in concrete))
         require_agreement(first[g == 0], second[g == 0], 1e-9 * (np.abs(first) + np.abs(second))[g == 0])
-    return _where(guard, a, b)
+    return where_primitive(guard, a, b)
 
 
 def require_agreement(a, b, slack):

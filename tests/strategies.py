@@ -66,3 +66,25 @@ def nets(draw, max_inputs=3, max_width=3, max_depth=2, outputs=None):
     out = outputs or draw(st.integers(1, 2))
     layers.append((draw(matrices(out, len(a))), draw(matrices(1, out))[0]))
     return Net(tuple(layers), x)
+
+
+# y = W2 max(W1 x + b1, 0) + b2 with 2 inputs, 3 hidden units and 1 output
+TINY_NNET = """\
+// a comment
+// another
+2,2,1,3,
+2,3,1,
+0,
+-1.0,-2,
+1.0,2.0,
+0.5,10.0,7.0,
+2.0,4.0,3.0,
+1,-1,
+.5,2.,
+-1e0,+2.5E-1,
+0.0,
+-1.0,
+0.125,
+1,2,-4,
+0.5,
+"""

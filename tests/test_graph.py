@@ -197,7 +197,7 @@ def test_operations_keep_the_name_the_user_wrote_and_the_label_of_their_node():
     assert [(op.source, op.label) for op in recording.operations] == [
         ("fmax", "h1"),
         ("fmin", "h2"),
-        ("absolute", "h1"),
+        ("abs", "h1"),
         ("sum", ""),
     ]
 
@@ -393,9 +393,10 @@ def test_an_error_of_f_itself_is_not_reworded():
     ],
 )
 def test_a_comparison_is_refused_with_what_to_write_instead(f):
+    comparison = r"a comparison \((greater|less|not_equal|(\w+_)?equal)\)"
     with pytest.raises(
         HiddenBranch,
-        match=r"a comparison \((greater|less|greater_equal|less_equal|equal|not_equal)\) of a traced value .* clarke.where\(guard, a, b\)",
+        match=comparison + r" of a traced value .* clarke.where\(guard, a, b\)",
     ):
         from_function(f, X)
 

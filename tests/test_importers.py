@@ -6,32 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from strategies import TINY_NNET
 
 from clarke import importers
 from clarke.importers.nnet import Header, from_nnet, read_nnet
 
 ACAS = Path(__file__).resolve().parents[2] / "shared" / "data" / "acasxu"
 
-# y = W2 max(W1 x + b1, 0) + b2 with 2 inputs, 3 hidden units and 1 output
-TINY = """\
-// a comment
-// another
-2,2,1,3,
-2,3,1,
-0,
--1.0,-2,
-1.0,2.0,
-0.5,10.0,7.0,
-2.0,4.0,3.0,
-1,-1,
-.5,2.,
--1e0,+2.5E-1,
-0.0,
--1.0,
-0.125,
-1,2,-4,
-0.5,
-"""
 W1, b1 = np.array([[1, -1], [0.5, 2], [-1, 0.25]]), np.array([0, -1, 0.125])
 W2, b2 = np.array([[1.0, 2, -4]]), np.array([0.5])
 
@@ -63,7 +44,7 @@ def forward(weights, x):
 
 
 def test_a_file_means_its_header_and_its_weights(folder):
-    header, ((V1, c1), (V2, c2)) = read_nnet(written(folder, TINY))
+    header, ((V1, c1), (V2, c2)) = read_nnet(written(folder, TINY_NNET))
     assert header.sizes == (2, 3, 1)
     assert header.minima.tolist() == [-1, -2]
     assert header.maxima.tolist() == [1, 2]
@@ -76,7 +57,7 @@ def test_a_file_means_its_header_and_its_weights(folder):
 
 
 def test_a_network_has_the_names_of_an_mlp_the_weights_of_its_file_and_no_loss(folder):
-    net = from_nnet(written(folder, TINY))
+    net = from_nnet(written(folder, TINY_NNET))
     assert net.inputs == ("x",)
     assert net.parameters == ("W1", "b1", "W2", "b2")
     assert net.nodes == ("z1", "h1", "y")
@@ -89,7 +70,7 @@ def test_a_network_has_the_names_of_an_mlp_the_weights_of_its_file_and_no_loss(f
 
 @given(x=st.lists(st.floats(-9, 9), min_size=2, max_size=2))
 def test_the_output_of_a_tiny_file_is_the_formula(folder, x):
-    net = from_nnet(written(folder, TINY)).at(x, "x")
+    net = from_nnet(written(folder, TINY_NNET)).at(x, "x")
     assert net.value("y")[0] == pytest.approx(W2 @ np.maximum(W1 @ x + b1, 0) + b2, abs=1e-12)
 
 
@@ -106,7 +87,7 @@ def test_an_acas_network_computes_what_a_loop_over_its_layers_does(name):
 
 
 def test_normalization_subtracts_the_mean_divides_by_the_range_and_never_clips(folder):
-    header, _ = read_nnet(written(folder, TINY))
+    header, _ = read_nnet(written(folder, TINY_NNET))
     assert header.normalize(header.means).tolist() == [0, 0]
     assert header.normalize([[100.5, 10], [0.5, -390]]).tolist() == [[50, 0], [0, -100]]
     with pytest.raises(ValueError, match=r"raw inputs have shape \(..., 2\); got \(3,\)"):
@@ -124,20 +105,20 @@ def test_a_header_is_checked_and_frozen():
 
 
 def test_line_endings_spaces_and_last_commas_do_not_matter(folder):
-    plain = read_nnet(written(folder, TINY))[1]
+    plain = read_nnet(written(folder, TINY_NNET))[1]
     for text in (
-        TINY.replace("\n", "\r\n"),
-        TINY.replace(",", " ,\t"),
-        TINY.replace(",\n", "\n"),
-        TINY.removesuffix("\n"),
-        TINY + "\n \n",
+        TINY_NNET.replace("\n", "\r\n"),
+        TINY_NNET.replace(",", " ,\t"),
+        TINY_NNET.replace(",\n", "\n"),
+        TINY_NNET.removesuffix("\n"),
+        TINY_NNET + "\n \n",
     ):
         again = read_nnet(written(folder, text))[1]
         assert all((a == b).all() for u, v in zip(plain, again, strict=True) for a, b in zip(u, v, strict=True))
 
 
 def edited(line, text):
-    lines = TINY.split("\n")
+    lines = TINY_NNET.split("\n")
     lines[line - 1] = text
     return "\n".join(lines)
 
@@ -157,7 +138,7 @@ def edited(line, text):
         (edited(4, "2,3,2"), 4, r"sizes \(2, 3, 2\) contradict the counts \(2, 2, 1, 3\)"),
         (edited(4, "2,0,1"), 4, r"sizes \(2, 0, 1\) contradict"),
         (
-            TINY.replace("2,2,1,3", "2,2,1,999999999").replace("2,3,1", "2,999999999,1"),
+            TINY_NNET.replace("2,2,1,3", "2,2,1,999999999").replace("2,3,1", "2,999999999,1"),
             4,
             "sizes .* declare more weights than 1.. bytes can hold",
         ),
@@ -181,10 +162,10 @@ def edited(line, text):
         (edited(10, "1,0x1"), 10, "expected numbers, found '0x1'"),
         (edited(10, "1,1e999"), 10, "a number is too large for a float"),
         (edited(12, "// late"), 12, "expected 2 numbers, found 1"),
-        (TINY[: TINY.index("1,2,-4")], 16, "expected 3 numbers, found 1"),
-        (TINY[: TINY.index("\n0.5,\n")], 17, "the file ends too early"),
-        (TINY + "3,\n", 18, "expected the end of the file, found '3,'"),
-        (TINY + "\n\x00", 19, r"expected the end of the file, found '\\x00'"),
+        (TINY_NNET[: TINY_NNET.index("1,2,-4")], 16, "expected 3 numbers, found 1"),
+        (TINY_NNET[: TINY_NNET.index("\n0.5,\n")], 17, "the file ends too early"),
+        (TINY_NNET + "3,\n", 18, "expected the end of the file, found '3,'"),
+        (TINY_NNET + "\n\x00", 19, r"expected the end of the file, found '\\x00'"),
     ],
 )
 def test_what_is_not_a_nnet_file_is_refused_with_its_line(folder, text, line, problem):
@@ -203,7 +184,7 @@ def test_what_cannot_be_read_is_refused_with_its_path(folder):
 
 CHANGES = st.lists(
     st.tuples(
-        st.integers(0, len(TINY)),
+        st.integers(0, len(TINY_NNET)),
         st.integers(0, 8),
         st.one_of(st.binary(max_size=4), st.sampled_from([b",", b"\n", b"9", b"-", b"e9", b"//"])),
     ),
@@ -215,7 +196,7 @@ CHANGES = st.lists(
 @given(CHANGES)
 @settings(max_examples=500, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_mutated_bytes_are_a_consistent_network_or_a_value_error_naming_the_file(folder, changes):
-    data = TINY.encode()
+    data = TINY_NNET.encode()
     for start, length, insertion in changes:
         data = data[:start] + insertion + data[start + length :]
     path = written(folder, data, "fuzzed.nnet")
@@ -246,8 +227,8 @@ def test_a_truncated_acas_file_is_refused(folder, cut):
 
 
 def test_load_reads_by_suffix(folder):
-    for name in ("tiny.nnet", "TINY.NNET"):
-        path = written(folder, TINY, name)
+    for name in ("tiny.nnet", "TINY_NNET.NNET"):
+        path = written(folder, TINY_NNET, name)
         for source in (path, str(path)):
             assert (importers.load(source).value("y") == from_nnet(path).value("y")).all()
 

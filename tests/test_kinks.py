@@ -196,7 +196,7 @@ def test_names_number_the_operations_and_index_the_entries():
         *(f"maximum1[{i}, {j}]" for i in (0, 1) for j in (0, 1)),
         "maximum2",
         "fmax1",
-        "absolute1",
+        "abs1",
         *(f"sort1[{i}]<>{i + 1}#{c}" for c, i in enumerate((0, 1, 2, 0, 1, 0))),
         "clip1",
         "clip2",
@@ -225,8 +225,8 @@ def test_a_label_names_the_kinks_of_its_node():
         return anp.sum(h) + anp.abs(x[0])
 
     found = active_kinks(f, np.zeros(2))
-    assert [k.name for k in found] == ["h1[0]", "h1[1]", "h2[0]", "h2[1]", "h2.2[0]", "h2.2[1]", "absolute1"]
-    assert [k.operation for k in found] == ["maximum"] * 4 + ["absolute"] * 3
+    assert [k.name for k in found] == ["h1[0]", "h1[1]", "h2[0]", "h2[1]", "h2.2[0]", "h2.2[1]", "abs1"]
+    assert [k.operation for k in found] == ["maximum"] * 4 + ["abs"] * 3
 
 
 # ---------------------------------------------------------------- tolerance, scale, margin

@@ -7,32 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from strategies import TINY_NNET
 
 import clarke
 from clarke.__main__ import _json, main
 from clarke.importers.nnet import from_nnet
 
 ACAS = Path(__file__).resolve().parents[2] / "shared" / "data" / "acasxu" / "ACASXU_experimental_v2a_1_1.nnet"
-
-# y = W2 max(W1 x + b1, 0) + b2 with 2 inputs, 3 hidden units and 1 output
-TINY = """\
-// tiny
-2,2,1,3,
-2,3,1,
-0,
--1.0,-2,
-1.0,2.0,
-0.5,10.0,7.0,
-2.0,4.0,3.0,
-1,-1,
-.5,2.,
--1e0,+2.5E-1,
-0.0,
--1.0,
-0.125,
-1,2,-4,
-0.5,
-"""
 
 MODEL = """
 import autograd.numpy as np
@@ -67,7 +48,7 @@ def here(tmp_path, monkeypatch):
     """The current directory, with a model and a network in it."""
     (tmp_path / "commandline_model.py").write_text(MODEL)
     (tmp_path / "commandline_broken.py").write_text("1 / 0\n")
-    (tmp_path / "tiny.nnet").write_text(TINY)
+    (tmp_path / "tiny.nnet").write_text(TINY_NNET)
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     for name in ("commandline_model", "commandline_broken"):

@@ -344,15 +344,15 @@ def test_a_maximum_is_named_without_its_entries():
     def f(x):
         return np.max(x) + np.abs(x[0] - 5.0)
 
-    found = vertex(f, [1.0, 2.0, 4.0], units=["max1", "absolute1"])
-    assert {kink.name for kink in active_kinks(f, found)} == {"max1", "absolute1"}
+    found = vertex(f, [1.0, 2.0, 4.0], units=["max1", "abs1"])
+    assert {kink.name for kink in active_kinks(f, found)} == {"max1", "abs1"}
     assert len(active_kinks(np.max, vertex(np.max, [1.0, 2.0, 4.0], units=2))) == 3
 
 
 def test_curved_kinks_meet_in_a_vertex():
     found = vertex(disk_and_line, [0.3, 2.0])
     assert onp.allclose(found, onp.sqrt([0.5, 0.5]), atol=1e-14)
-    named = vertex(disk_and_line, [-0.3, -2.0], units=["absolute2", "absolute1"])
+    named = vertex(disk_and_line, [-0.3, -2.0], units=["abs2", "abs1"])
     assert onp.allclose(named, -onp.sqrt([0.5, 0.5]), atol=1e-14)
 
 
@@ -378,7 +378,7 @@ def test_region_refuses_what_is_not_piecewise_linear():
         region(disk_and_line, [0.3, 0.0])
     with pytest.raises(ValueError, match="output before the loss"):
         region(lambda x: np.abs(x[0]) ** 2, [1.0])
-    with pytest.raises(ValueError, match=r"x lies on absolute1\[0\], .*step off.*local_fan"):
+    with pytest.raises(ValueError, match=r"x lies on abs1\[0\], .*step off.*local_fan"):
         region(lambda x: np.sum(np.abs(x)), [0.0, 1.0])
     with pytest.raises(ValueError, match="and 2 more kinks"):
         region(lambda x: np.sum(np.abs(x)), onp.zeros(7))

@@ -135,10 +135,10 @@ def test_a_smooth_point_has_one_pattern_and_no_kinks():
 
 def test_names_are_truncated_but_counts_are_not():
     found = study(lambda x: anp.sum(anp.abs(x)) + anp.maximum(x[0], -1), np.zeros(9), name="sum")
-    assert row(str(found), "  absolute1").startswith("   9  absolute absolute1[0], ")
-    assert row(str(found), "  absolute1").endswith(" more")
+    assert row(str(found), "  abs1").startswith("   9  abs      abs1[0], ")
+    assert row(str(found), "  abs1").endswith(" more")
     assert row(str(found), "  next") == "|guard| = 1 of its scale"
-    assert found.to_dict()["kinks_by_unit"] == {"absolute1": 9}
+    assert found.to_dict()["kinks_by_unit"] == {"abs1": 9}
     assert len(found.to_dict()["kinks"]) == 9
 
 
