@@ -129,9 +129,7 @@ class _RecordingNode(Node):
                 tuple(parent_argnums),
                 tuple(p.position for p in parents),
                 shape,
-                name.rpartition(".")[2]
-                if "." in name and ":" not in name
-                else getattr(fun, "__name__", name).strip("_"),
+                fun.__name__ if ":" in name else name.rpartition(".")[2],
                 recording.label,
             )
         )
