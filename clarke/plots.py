@@ -415,8 +415,8 @@ def hull(elements, ax, basis=None):
     """Draw limiting gradients as arrows from 0, their hull and its element of least norm, projected on a plane.
 
     elements: LimitingGradients, or an array (m, ...) whose elements are flattened to size n. basis: (2, n) orthonormal,
-    by default `principal_plane`. Beyond 24 distinct elements they are points without arrows. What is drawn is the
-    hull of the projections; the least norm in the legend is the true one, in n dimensions. Returns the Axes.
+    by default `principal_plane`. Beyond 24 distinct elements only the corners of the hull have arrows. What is drawn is
+    the hull of the projections; the least norm in the legend is the true one, in n dimensions. Returns the Axes.
     """
     distinct = elements.distinct().vectors if isinstance(elements, LimitingGradients) else elements
     vectors = np.asarray(distinct, dtype=float).reshape(len(distinct), -1)
@@ -430,8 +430,8 @@ def hull(elements, ax, basis=None):
         ax.plot(*np.vstack([outline, outline[:1]]).T, "-", color=BLUE, lw=0.8, label="hull")
     many = len(points) > SPARSE
     arrow = {"arrowstyle": "-|>,head_length=0.35,head_width=0.15", "color": BLUE, "lw": 0.7, "shrinkA": 0, "shrinkB": 0}
-    for tip in () if many else points:
-        ax.annotate("", tip, (0, 0), arrowprops=arrow)
+    for tip in outline if many else points:
+        ax.annotate("", tip, (0, 0), arrowprops=arrow | ({"lw": 0.5, "alpha": 0.6} if many else {}))
     ax.plot(*points.T, "o", color=BLUE, ms=1.8 if many else 2.6, mew=0, label="element")
     if not zero:
         ax.plot(*np.array([[0, 0], foot]).T, "--", color=ORANGE, lw=0.9)

@@ -309,9 +309,12 @@ def test_a_hull_around_zero_says_so_and_a_single_gradient_has_no_outline(ax):
     assert "hull" not in labels
 
 
-def test_many_gradients_have_no_arrows(digits_study, ax):
+def test_of_many_gradients_only_the_corners_of_the_hull_have_arrows(digits_study, ax):
     plots.hull(digits_study.gradients, ax)
-    assert not ax.texts
+    vectors = digits_study.gradients.distinct().vectors
+    corners = plots.hull_vertices(vectors @ plots.principal_plane(vectors).T)
+    assert sorted(text.xy for text in ax.texts) == sorted(map(tuple, corners))
+    assert 3 <= len(ax.texts) < len(vectors)
 
 
 def test_the_figure_of_a_study_has_two_panels_and_leaves_pyplot_alone(digits_study, tmp_path):
