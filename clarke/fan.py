@@ -326,13 +326,14 @@ def pattern_along(skel: Skeleton, direction=None):
 def pattern_by_tangents(here: Germ, direction=None):
     """The same signs in one forward pass of two tangents, whatever the number of kinks; None where that is in doubt.
 
-    In doubt: a derivative along both directions that is small but not zero, so that only the gradient itself tells
-    rounding from a slope; `where`, whose continuity wants gradients; an operation without a forward derivative.
+    In doubt: a derivative that is small but not zero beside its generic one, or beside those of the other guards, so
+    that only the gradient itself tells rounding from a slope; `where`, whose continuity wants gradients; an operation
+    without a forward derivative.
     """
     n = here.x.size
     generic = generic_direction(n)
     first = generic if direction is None else direction / np.linalg.norm(direction)
-    at = {}
+    at, seen = {}, []
     for stage in here.stages:
         at.setdefault(stage.position, []).append(stage)
     if any(here.graph.program.operations[i - 1].name == "where" for i in at):
@@ -343,7 +344,7 @@ def pattern_by_tangents(here: Germ, direction=None):
         branch = here.decided[i]
         for stage in at.get(i, ()):
             flats = [[np.ravel(a) for a in args] for args in along]
-            signs[stage.letters] = _letters_by_tangents(skel, stage, signs, flats, first, generic)
+            signs[stage.letters] = _letters_by_tangents(skel, stage, signs, flats, first, generic, seen)
             branch = selections.extend(branch, list(stage.ties.pieces(signs[stage.letters])))
         return branch
 
@@ -352,29 +353,35 @@ def pattern_by_tangents(here: Germ, direction=None):
             pushforward(here.graph, here.tape, (first, generic), branch_of)
     except (_InDoubt, NotImplementedError):
         return None
-    return signs
+    slopes = np.concatenate([*seen, np.zeros(1)])
+    small = (slopes != 0) & (slopes <= 1e-10 * slopes.max())
+    return None if small.any() else signs
 
 
 class _InDoubt(ArithmeticError):
     """Tangents alone do not decide."""
 
 
-def _letters_by_tangents(skel, stage, signs, flats, first, generic):
+def _letters_by_tangents(skel, stage, signs, flats, first, generic, seen):
     ties, before = stage.ties, signs[: stage.first]
     if isinstance(ties, selections.TwoWayTies):
         slopes = [sum(c * flat[k][e] for k, e, c in ties.guard_terms) for flat in flats]
         terms = [sum(np.abs(flat[k][e]) for k, e, _ in ties.guard_terms) for flat in flats]
         letters = _signs_of_slopes(slopes, terms)
+        seen.append(np.abs(slopes[1]))
         return second_order.settle(skel, stage, before, letters, first, generic)
     values = [flat[0][ties.members] for flat in flats]
     slopes = [(v[:, None] - v[None]).ravel() for v in values]
     terms = [(np.abs(v)[:, None] + np.abs(v)[None]).ravel() for v in values]
     compare = _signs_of_slopes(slopes, terms).reshape(len(ties.members), -1)
+    seen.append(np.abs(slopes[1]))
     return _letters_from(ties, second_order.settle_members(skel, stage, before, compare, first, generic))
 
 
 def _signs_of_slopes(slopes, terms):
     """Sign of the first slope, or where that is zero of the generic one; `_InDoubt` where rounding could decide."""
+    if np.any((slopes[0] != 0) & (np.abs(slopes[0]) <= 1e-9 * np.abs(slopes[1]))):
+        raise _InDoubt  # on a wall but for rounding
     sign = np.zeros(len(slopes[0]), dtype=int)
     for slope, term in zip(slopes, terms, strict=True):
         sure = np.abs(slope) > 1e-9 * (term + term.max(initial=0.0))

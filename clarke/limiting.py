@@ -292,6 +292,7 @@ def _one_piece(f, x, direction, tol, door):
         direction = point(direction, here.x.size, name="direction")
         if not np.any(direction):
             raise ValueError("direction must not be zero; leave it out for the generic one")
+        direction = direction / np.abs(direction).max()  # so that its norm neither overflows nor vanishes
     if not here.kinks:
         return graph, here.x, here.tape, here.decided
     signs = fans.pattern_by_tangents(here, direction)

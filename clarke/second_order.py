@@ -28,7 +28,7 @@ from .primitives import NotPiecewiseSmooth
 
 STEP = 1e-5  # length of the displacement at which a chamber found at first order is looked at
 RADII = (0.5, 0.1, 1e-2)  # of the random points at which identities are checked, relative to max(1, |x|)
-_STEPS = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4)  # of an arc, in the same unit
+_STEPS = (1e-2, 1e-3, 1e-4, 1e-6, 1e-8)  # of an arc, in the same unit
 _NOISE = 1e-13  # of a guard's magnitude at a point: what rounding may leave there
 _DRAWS = 200  # random directions tried before a pattern is called undecided
 _BEYOND = 20  # of those on which every second-order term vanishes, how many are looked at
@@ -462,18 +462,19 @@ def _bent(skel, prefix, path, orientation, flat_rows, q, d):
 
 
 def _verified(skel, prefix, path, orientation, d, e):
-    """The displacement at the last step if every condition is positive at all steps, else None."""
+    """A displacement if every condition is positive at all steps, as far as rounding lets one see; else None."""
     unit = _unit(skel)
     shrink = 1.0 / max(1.0, np.linalg.norm(e) * unit)
-    witness = None
-    for t in _STEPS[::-1]:  # the smallest first: most candidates fail there
+    positive = []
+    for t in _STEPS[::-1]:
         s = shrink * t * unit
-        witness_here = s * d + s**2 * e
-        values, noise = _values(skel, prefix, path, [skel.germ.x + witness_here])
-        if not (np.all(np.isfinite(values)) and np.all(orientation * values > noise)):
+        displacement = s * d + s**2 * e
+        values, noise = _values(skel, prefix, path, [skel.germ.x + displacement])
+        if not (np.all(np.isfinite(values)) and np.all(orientation * values >= -noise)):
             return None
-        witness = witness_here if witness is None else witness
-    return witness
+        if np.all(orientation * values > noise):
+            positive.append(displacement)
+    return positive[0] if len(positive) >= 3 else None
 
 
 def onto_facet(skel, signs, normal, start):
@@ -516,13 +517,13 @@ def settle(skel, stage, prefix, letters, first, generic):
 
 
 def _signs_along(skel, prefix, conditions, first, generic):
-    """Signs of the guards near x on the curve x + t first + t^(3/2) generic, at the smallest step above rounding.
+    """Signs of the guards near x on the curve x + t first + t^(3/2) generic, at the smallest t above rounding.
 
     One curve for all letters, and the one on which first-order letters are those of `first`, then of `generic`: so
     the letters together are those of points of one region.
     """
     unit, first = _unit(skel), first / np.linalg.norm(first)
-    points = [skel.germ.x + t * unit * (first + 0.5 * np.sqrt(t) * generic) for t in _STEPS[::-1]]
+    points = [skel.germ.x + t * unit * (first + 0.5 * np.sqrt(t) * generic) for t in (1e-10, *_STEPS[::-1])]
     values, noise = _values(skel, np.array(prefix), conditions, points)
     signs = np.zeros(len(conditions), dtype=int)
     for value, error in zip(values, noise, strict=True):

@@ -143,6 +143,29 @@ def test_members_of_a_max_that_touch_to_first_order_are_told_apart():
         assert clarke.limiting_hessians(f, [0.0]).distinct().matrices.tolist() == [[[2.0]]]
 
 
+def test_guards_that_are_multiples_have_one_letter_along_their_common_wall():
+    w = onp.array([0.6, 1 / 3, 1 / 3])
+    f = lambda x: np.dot(onp.array([1.0, 10.0]), relu(np.dot(onp.array([w, 3 * w]), x)))  # noqa: E731
+    d = [0.0, -0.3666666666666667, 0.3666666666666667]  # on the wall but for rounding
+    elements = clarke.limiting_gradients(f, onp.zeros(3)).vectors
+    assert onp.abs(elements - clarke.limiting_gradient(f, onp.zeros(3), d)).max(axis=1).min() <= 1e-12
+
+
+def test_a_flat_guard_is_read_near_x_whatever_the_other_coordinates_are():
+    f = lambda x: relu(x[1] ** 2 * (5 - x[1])) + x[0]  # noqa: E731
+    for far in (0.0, 1e3, 1e6):
+        for direction in (None, [0.0, 1.0], [0.0, -1.0]):
+            assert clarke.limiting_hessian(f, [far, 0.0], direction).tolist() == [[0.0, 0.0], [0.0, 10.0]]
+    g = lambda x: relu(x[0] ** 2 * (1e-5 - x[0]))  # noqa: E731
+    assert clarke.limiting_hessian(g, [0.0]).tolist() == [[2e-5]]
+
+
+@pytest.mark.parametrize("length", [5e-324, 1e-200, 1.0, 1e200, 1e308])
+def test_the_length_of_a_direction_does_not_matter(length):
+    f = lambda x: np.abs(x[0]) + relu(x[0] * x[1])  # noqa: E731
+    assert clarke.limiting_gradient(f, [0.0, 0.0], [length, length]).tolist() == [1.0, 0.0]
+
+
 # ---------------------------------------------------------------- C^{1,1} is not proved by an empty walk
 
 JUMPS = {
