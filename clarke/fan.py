@@ -186,6 +186,7 @@ def distinct_normals(rows):
 
 
 ANGLE = 1e-10  # normals this close are one normal: rounding must not open slivers between guards that coincide
+SLIVER = 1e-13  # but beyond what rounding explains, the list is not called complete
 
 
 def _aligned(rows):
@@ -227,13 +228,22 @@ def _two_way_children(guards, rows, witness, limit):
 
 def _subdivide(rows, walls, limit):
     """The cells into which the walls cut the open cone rows @ w > 0: [(signs, rows, witness)], and a flag or ''."""
-    aligned = _aligned(np.vstack([rows, walls]))
+    given = np.vstack([rows, walls])
+    aligned = _aligned(given)
+    largest = np.abs(given).max(axis=1, keepdims=True, initial=0)
+    unit = given / np.where(largest > 0, largest, 1.0)
+    apart = np.abs(unit - aligned * np.linalg.norm(unit, axis=1, keepdims=True)).max(initial=0)
     cone, walls = aligned[: len(rows)], aligned[len(rows) :]
     found = chambers(walls, cone=cone if len(cone) else None, max_chambers=max(limit, 2))
     cells = [
         (sign, distinct_normals(np.vstack([cone, sign[:, None] * walls])), inside)
         for sign, inside in zip(found.signs, found.witnesses, strict=True)
     ]
+    if apart > SLIVER:
+        return (
+            cells,
+            f"two normals closer than {ANGLE:g} were taken as one: a sliver may be missing",
+        )
     return cells, "" if found.complete else found.reason
 
 

@@ -98,6 +98,20 @@ def test_a_fan_has_at_least_one_pattern_even_where_nothing_can_be_decided():
     assert found.vectors.tolist() == [[0.0]]
 
 
+def test_a_sliver_too_thin_to_list_is_not_denied():
+    for angle in (1e-11, 1e-12):
+        found = clarke.limiting_gradients(lambda x, a=angle: relu(x[1]) - relu(x[1] - a * x[0]), onp.zeros(2))
+        assert not found.complete
+        assert "a sliver may be missing" in found.reason
+    found = clarke.limiting_gradients(lambda x: relu(x[1]) - relu(x[1] - 1e-8 * x[0]), onp.zeros(2))
+    assert found.complete
+    assert len(found) == 4
+    w = onp.array([0.1, 0.7])  # equal but for rounding: no sliver
+    found = clarke.limiting_gradients(lambda x: relu(np.dot(w, x)) + relu(np.dot(3 * w, x)), onp.zeros(2))
+    assert found.complete
+    assert len(found) == 2
+
+
 def test_relations_persist_exactly_where_the_fan_of_the_gradients_is_exact():
     def persists(*functions):
         skel = skeleton(germ(guards(*functions), onp.zeros(3)))
