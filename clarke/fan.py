@@ -18,7 +18,7 @@ import numpy as np
 
 from . import second_order, selections
 from .arrangements import TooManyChambers, chambers, strict_direction
-from .graph import pushforward, require_same_value
+from .graph import PROBE, pushforward, require_same_value, unit_of
 from .kinks import TOL, Germ, Kink, germ, text
 from .skeleton import Skeleton, skeleton
 
@@ -79,8 +79,7 @@ def walk(f, x, *, tol=TOL, max_chambers=MAX_CHAMBERS, mapper=map) -> tuple[Skele
     skel = skeleton(germ(f, x, tol=tol))
     here, fan = skel.germ, fan_of(skel, max_chambers=max_chambers, mapper=mapper)
     for witness in fan.witnesses:
-        step = second_order.STEP * max(1.0, float(np.max(np.abs(here.x))))
-        length = float(np.linalg.norm(witness))
+        step, length = PROBE * unit_of(here.x), float(np.linalg.norm(witness))
         require_same_value(here.graph, here.graph.source, here.x + witness * min(1.0, step / length))
     return skel, fan
 
@@ -180,7 +179,7 @@ def _require_continuous(skel, stage, slots):
 
 def distinct_normals(rows):
     """Distinct unit normals among the nonzero rows, in order."""
-    unit = _aligned(rows)
+    unit, _ = _aligned(rows)
     unit = unit[unit.any(axis=1)]
     return unit[np.sort(np.unique(unit, axis=0, return_index=True)[1])]
 
@@ -190,22 +189,26 @@ SLIVER = 1e-13  # but beyond what rounding explains, the list is not called comp
 
 
 def _aligned(rows):
-    """The rows at unit length; those parallel or antiparallel to within ANGLE made exactly so. Zero rows stay zero."""
+    """(unit rows, how far apart those were that are now one): parallel or antiparallel to within ANGLE, exactly so.
+
+    Zero rows stay zero. The distance is the largest entry times sqrt(n), an upper bound of the Euclidean one.
+    """
     largest = np.abs(rows).max(axis=1, keepdims=True, initial=0)
     unit = rows / np.where(largest > 0, largest, 1.0)  # first, so that no square overflows
     unit = unit / np.where(largest > 0, np.linalg.norm(unit, axis=1, keepdims=True), 1.0)
     key = unit @ generic_direction(rows.shape[1])
     side = np.where(key < 0, -1.0, 1.0)[:, None]
     unit, key = side * unit, np.abs(key)  # one of +-u, so that only neighbours in the key can coincide
-    order = np.argsort(key, kind="stable")
+    order, apart = np.argsort(key, kind="stable"), 0.0
     for at, i in enumerate(order):
         for j in order[:at][::-1]:
             if key[i] - key[j] > ANGLE:
                 break
-            if np.abs(unit[i] - unit[j]).max() <= ANGLE:
-                unit[i] = unit[j]
+            gap = np.abs(unit[i] - unit[j]).max()
+            if gap <= ANGLE:
+                unit[i], apart = unit[j], max(apart, float(gap) * np.sqrt(rows.shape[1]))
                 break
-    return side * unit + 0.0  # no negative zeros: equal rows must be equal bytes
+    return side * unit + 0.0, apart  # no negative zeros: equal rows must be equal bytes
 
 
 def _two_way_task(skel, stage, cone, limit):
@@ -228,11 +231,7 @@ def _two_way_children(guards, rows, witness, limit):
 
 def _subdivide(rows, walls, limit):
     """The cells into which the walls cut the open cone rows @ w > 0: [(signs, rows, witness)], and a flag or ''."""
-    given = np.vstack([rows, walls])
-    aligned = _aligned(given)
-    largest = np.abs(given).max(axis=1, keepdims=True, initial=0)
-    unit = given / np.where(largest > 0, largest, 1.0)
-    apart = np.abs(unit - aligned * np.linalg.norm(unit, axis=1, keepdims=True)).max(initial=0)
+    aligned, apart = _aligned(np.vstack([rows, walls]))
     cone, walls = aligned[: len(rows)], aligned[len(rows) :]
     found = chambers(walls, cone=cone if len(cone) else None, max_chambers=max(limit, 2))
     cells = [
@@ -240,10 +239,7 @@ def _subdivide(rows, walls, limit):
         for sign, inside in zip(found.signs, found.witnesses, strict=True)
     ]
     if apart > SLIVER:
-        return (
-            cells,
-            f"two normals closer than {ANGLE:g} were taken as one: a sliver may be missing",
-        )
+        return cells, f"two normals closer than {ANGLE:g} were taken as one: a sliver may be missing"
     return cells, "" if found.complete else found.reason
 
 

@@ -99,6 +99,11 @@ def point(x, size=None, name="x"):
     return array
 
 
+def unit_of(x) -> float:
+    """The length in which distances from x are measured: max(1, |x|_inf)."""
+    return max(1.0, float(np.max(np.abs(x))))
+
+
 # ---------------------------------------------------------------- recording
 
 
@@ -258,7 +263,7 @@ PROBE = 1e-5  # how far from x, relative to its size, a recording is compared wi
 
 def _require_faithful(graph, f, x):
     rng = np.random.default_rng(0)
-    step = PROBE * max(1.0, float(np.max(np.abs(x))))
+    step = PROBE * unit_of(x)
     for direction in rng.standard_normal((3, x.size)):
         for side in (step, -step):
             require_same_value(graph, f, x + side * direction / np.linalg.norm(direction))

@@ -21,7 +21,7 @@ from scipy.sparse.linalg import LinearOperator
 from . import fan as fans
 from . import second_order
 from .arrangements import strict_direction
-from .graph import from_function, gradient, hessian, hessian_product, point, pullback, run
+from .graph import from_function, gradient, hessian, hessian_product, point, pullback, run, unit_of
 from .kinks import TOL, germ, signs_of, text
 from .primitives import NotPiecewiseSmooth
 from .skeleton import (
@@ -380,7 +380,7 @@ def _jumps_on_a_segment(found, size):
     """Does the gradient jump where a short random segment near x passes from one listed pattern to another?"""
     skel, listed = found._skeleton, set(found.patterns)
     graph, x = skel.germ.graph, np.array(skel.germ.x)
-    unit = max(1.0, float(np.abs(x).max()))
+    unit = unit_of(x)
     rng = np.random.default_rng(1)
     for reach in (1e-2 * unit, 1e-3 * unit):
         for _ in range(8):
@@ -443,7 +443,7 @@ def _gradients_agree_along(skel, first, second, normal, inside, size):
     rng = np.random.default_rng(0)
     agree = True
     for t in (1e-3, 1e-2, 0.3):  # far: a jump of high order is invisible near x, and analytic pieces agree everywhere
-        reach = t * max(1.0, float(np.abs(x).max()))
+        reach = t * unit_of(x)
         for spread in (1.0, 0.3, 0.1, 0.03):
             tangent = inside + spread * rng.standard_normal(x.size)
             start = x + reach * (tangent - (tangent @ normal) * normal)

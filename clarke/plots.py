@@ -15,7 +15,7 @@ import numpy as np
 from scipy.spatial import ConvexHull
 
 from . import selections
-from .graph import from_function, point, run
+from .graph import from_function, point, run, unit_of
 from .kinks import TOL
 from .limiting import LimitingGradients
 from .primitives import NotPiecewiseSmooth
@@ -181,7 +181,7 @@ def _reach(graph, x, basis, signs, idle):
     """A radius that shows the nearest kink not through x, met on 24 rays; less where f soon stops being defined."""
     angles = 2 * np.pi * np.arange(24) / 24 + 0.1  # not along the axes, where examples like to have their kinks
     rays = np.column_stack([np.cos(angles), np.sin(angles)]) @ basis
-    unit = max(1.0, float(np.abs(x).max()))
+    unit = unit_of(x)
 
     def meets(t):
         """Whether an idle guard has changed sign at distance t; None where f is not defined."""

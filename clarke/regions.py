@@ -18,7 +18,7 @@ from scipy.optimize import brentq
 from . import selections
 from .arrangements import strict_direction
 from .fan import pattern_along
-from .graph import Graph, Tape, from_function, point, pullback, require_same_value, run
+from .graph import Graph, Tape, from_function, point, pullback, require_same_value, run, unit_of
 from .kinks import TOL, germ, operation_names, text
 from .primitives import NotPiecewiseSmooth
 from .skeleton import skeleton
@@ -243,7 +243,7 @@ def _gradients(piece, walls, which=None):
     Zero where their terms cancel, or where a step of max(1, |x|) changes the guard by less than rounding.
     """
     graph, tape, rows, found, first = piece.graph, walls.tape, {}, [], 0
-    least = SOLVED * walls.scales / _unit(tape.values[0])
+    least = SOLVED * walls.scales / unit_of(tape.values[0])
 
     def row(position, entry):
         if (position, entry) not in rows:
@@ -284,10 +284,6 @@ def _require_piecewise_linear(graph):
 
 def _listed(names):
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more kinks" if len(names) > 5 else "")
-
-
-def _unit(x):
-    return max(1.0, float(np.max(np.abs(x))))
 
 
 # ---------------------------------------------------------------- regions
@@ -363,7 +359,7 @@ def _across(region, k) -> Region:
     p = p - (normal @ p - region.b[k]) * normal
     branches, _ = _choice(graph, p, normal, SOLVED)
     onward = _first_zero(_piece(graph, p, branches, SOLVED), p, normal, SOLVED)[0]
-    step = min(onward / 2, _unit(p))
+    step = min(onward / 2, unit_of(p))
     found = _region(graph, p + step * normal, branches, SOLVED)
     if found.pattern == region.pattern:
         raise ValueError(too_thin)
@@ -372,13 +368,13 @@ def _across(region, k) -> Region:
 
 def _first_zero(piece, y, d, tol):
     """(t, guard, slope) of the first affine guard, not zero at y, to vanish at y + t d, t > 0; or (inf, None, 0)."""
-    here, there = _walls(piece, y), _walls(piece, y + _unit(y) * d)
+    here, there = _walls(piece, y), _walls(piece, y + unit_of(y) * d)
     rise = there.values - here.values
     parallel = np.abs(rise) <= SOLVED * np.maximum(here.scales, there.scales)
     nearing = ~here.zero(tol) & ~parallel & (here.values * rise < 0)
     if not nearing.any():
         return np.inf, None, 0.0
-    slopes = rise / _unit(y)
+    slopes = rise / unit_of(y)
     times = np.where(nearing, -here.values / np.where(nearing, slopes, 1.0), np.inf)
     first = int(times.argmin())
     return float(times[first]), first, float(slopes[first])
@@ -410,7 +406,7 @@ def _sampled_ray(piece, x, d, tol):
         return np.where(walls.zero(SOLVED if t else tol), 0.0, walls.values)
 
     start, before = 0.0, guards(0.0)
-    for end in _unit(x) * _RAY:
+    for end in unit_of(x) * _RAY:
         try:
             after = guards(end)
         except NotPiecewiseSmooth:  # the ray has left the domain of f
@@ -505,7 +501,7 @@ def _starts(x):
     rng = np.random.default_rng(x.size)
     for radius in np.geomspace(1 / 16, 2.0**11, _RESTARTS):
         way = rng.standard_normal(x.size)
-        yield x + _unit(x) * radius * way / np.linalg.norm(way)
+        yield x + unit_of(x) * radius * way / np.linalg.norm(way)
 
 
 def _vertex(graph, x, units, tol):

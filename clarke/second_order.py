@@ -22,11 +22,10 @@ import scipy.optimize
 
 from . import selections
 from .arrangements import TooManyChambers, strict_direction
-from .graph import gradient, hessian, run
+from .graph import gradient, hessian, run, unit_of
 from .kinks import text
 from .primitives import NotPiecewiseSmooth
 
-STEP = 1e-5  # length of the displacement at which a chamber found at first order is looked at
 RADII = (0.5, 0.1, 1e-2)  # of the random points at which identities are checked, relative to max(1, |x|)
 _STEPS = (1e-2, 1e-3, 1e-4, 1e-6, 1e-8)  # of an arc, in the same unit
 _NOISE = 1e-13  # of a guard's magnitude at a point: what rounding may leave there
@@ -52,7 +51,7 @@ def _conditions(stage, signs):
 
 
 def _unit(skel):
-    return max(1.0, float(np.max(np.abs(skel.germ.x))))
+    return unit_of(skel.germ.x)
 
 
 def _values(skel, signs, conditions, points):
