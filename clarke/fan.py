@@ -17,8 +17,9 @@ from itertools import product
 import numpy as np
 
 from . import second_order, selections
-from .arrangements import TooManyChambers, chambers, strict_direction
+from .arrangements import TooManyChambers, chambers
 from .graph import PROBE, pushforward, require_same_value, unit_of
+from .halfspaces import strict_direction
 from .kinks import TOL, Germ, Kink, germ, text
 from .skeleton import Skeleton, skeleton
 

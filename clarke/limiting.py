@@ -20,8 +20,8 @@ from scipy.sparse.linalg import LinearOperator
 
 from . import fan as fans
 from . import second_order
-from .arrangements import strict_direction
 from .graph import from_function, gradient, hessian, hessian_product, point, pullback, run, unit_of
+from .halfspaces import strict_direction
 from .kinks import TOL, germ, signs_of, text
 from .primitives import NotPiecewiseSmooth
 from .skeleton import (

@@ -16,9 +16,9 @@ import numpy as np
 from scipy.optimize import brentq
 
 from . import selections
-from .arrangements import strict_direction
 from .fan import pattern_along
 from .graph import Graph, Tape, from_function, point, pullback, require_same_value, run, unit_of
+from .halfspaces import strict_direction
 from .kinks import TOL, germ, operation_names, text
 from .primitives import NotPiecewiseSmooth
 from .skeleton import skeleton

@@ -21,10 +21,11 @@ import scipy.linalg
 import scipy.optimize
 
 from . import selections
-from .arrangements import TooManyChambers, strict_direction
 from .graph import gradient, hessian, run, unit_of
+from .halfspaces import strict_direction
 from .kinks import text
 from .primitives import NotPiecewiseSmooth
+from .restriction import TooManyChambers
 
 RADII = (0.5, 0.1, 1e-2)  # of the random points at which identities are checked, relative to max(1, |x|)
 _STEPS = (1e-2, 1e-3, 1e-4, 1e-6, 1e-8)  # of an arc, in the same unit

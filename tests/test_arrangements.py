@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from oracles import chambers_by_lp
 
-from clarke import arrangements
-from clarke.arrangements import Chambers, TooManyChambers, chambers, strict_direction
+from clarke import arrangements, halfspaces, restriction
+from clarke.arrangements import Chambers, TooManyChambers, chambers
+from clarke.halfspaces import strict_direction
 
 small = st.integers(-2, 2)
 slow = settings(deadline=None, max_examples=60)
@@ -365,24 +366,24 @@ def test_a_broken_count_identity_is_a_flag(monkeypatch):
     def lazy(bits, flat):
         return flat.astype(np.uint64)
 
-    monkeypatch.setattr(arrangements, "_key", lazy)
+    monkeypatch.setattr(restriction, "_key", lazy)
     monkeypatch.setattr(arrangements, "UNASKED", 0)
     found = chambers(np.eye(4))
     assert not found.complete
     assert "break the count identity" in found.reason
     monkeypatch.undo()
-    monkeypatch.setattr(arrangements, "_key", lazy)
+    monkeypatch.setattr(restriction, "_key", lazy)
     assert len(chambers(np.eye(4))) == 16  # the exact route has keys of its own
 
 
 def test_a_witness_that_does_not_show_its_signs_is_dropped_and_reported(monkeypatch):
-    route = arrangements._float_route
+    route = restriction.float_route
 
     def spoiled(*arguments):
         points, doubts = route(*arguments)
         return np.vstack([points[1:], points[1:2], np.eye(1, 4)]), doubts
 
-    monkeypatch.setattr(arrangements, "_float_route", spoiled)
+    monkeypatch.setattr(restriction, "float_route", spoiled)
     monkeypatch.setattr(arrangements, "UNASKED", 0)
     found = chambers(np.eye(4))
     assert not found.complete
@@ -531,8 +532,8 @@ def test_central_and_affine_arrangements_solve_no_program(monkeypatch):
     def forbidden(*_, **__):
         raise AssertionError("a linear program or least-squares problem was solved")
 
-    monkeypatch.setattr(arrangements, "linprog", forbidden)
-    monkeypatch.setattr(arrangements, "nnls", forbidden)
+    monkeypatch.setattr(halfspaces, "linprog", forbidden)
+    monkeypatch.setattr(halfspaces, "nnls", forbidden)
     assert len(chambers(roots(6))) == 720
     assert len(chambers(roots(4), offsets=np.ones(6))) == 36
     assert len(chambers([[1, 0], [0, 1]], cone=[[1, 1], [1, -1]])) == 2  # angles suffice in a plane
@@ -540,9 +541,9 @@ def test_central_and_affine_arrangements_solve_no_program(monkeypatch):
 
 def test_a_cone_takes_at_most_one_least_squares_problem_a_flat(monkeypatch):
     calls = []
-    solve = arrangements.nnls
-    monkeypatch.setattr(arrangements, "nnls", lambda *a: calls.append(a) or solve(*a))
-    monkeypatch.setattr(arrangements, "linprog", None)
+    solve = halfspaces.nnls
+    monkeypatch.setattr(halfspaces, "nnls", lambda *a: calls.append(a) or solve(*a))
+    monkeypatch.setattr(halfspaces, "linprog", None)
     rng = np.random.default_rng(2)
     normals, cone = rng.normal(size=(6, 5)), np.eye(5)
     chambers(normals, cone=cone)
@@ -578,7 +579,7 @@ def test_a_stalled_active_set_is_replaced_by_a_linear_program(monkeypatch):
     def stalled(*_):
         raise RuntimeError("Maximum number of iterations reached.")
 
-    monkeypatch.setattr(arrangements, "nnls", stalled)
+    monkeypatch.setattr(halfspaces, "nnls", stalled)
     direction, margin, _ = strict_direction([[1, 0], [1, 1e-3], [1, -2]])
     assert direction is not None
     assert margin > 0.1
