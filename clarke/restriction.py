@@ -1,4 +1,11 @@
-"""Deletion and restriction at a tolerance, all flats of one dimension at once."""
+"""Deletion and restriction at a tolerance, all flats of one dimension at once.
+
+The cells of {h_1 .. h_{j-1}} that h_j splits are those of the restriction to h_j. Downwards every flat is restricted to
+each of its hyperplanes; in a plane the cells are the sectors between lines. Upwards each witness w' of a cell of the
+j-th restriction gives w' +- s v_j, s a random part (walls may be symmetric) of the way to the nearest earlier wall, and
+distinct sign vectors are told apart by a hash. Their number must be 1 + sum_j #cells of the j-th restriction, at every
+flat: a clash of hashes, a lost cell or a doubled one breaks that identity.
+"""
 
 import math
 from functools import partial
@@ -8,6 +15,10 @@ from typing import NamedTuple
 import numpy as np
 
 from .halfspaces import ROUNDING, min_norm_direction
+
+BLOCK = 2**16  # entries of the arrays (rows, points) worked on at a time: they fit in the cache
+BATCH = 2**21  # entries of the restricted rows held at a time, for each dimension
+PIECES = 16  # parts of the work handed to a mapper where there may be many cells
 
 
 class TooManyChambers(RuntimeError):
@@ -37,7 +48,7 @@ def _words(bits):
     return words.view(np.uint64)
 
 
-class _Flats(NamedTuple):
+class Flats(NamedTuple):
     """F flats of dimension d, each with its restricted arrangement.
 
     rows (F, m, d) have length 1, or 0 where absent; the first `fence` of them bound the open cone.
@@ -57,13 +68,13 @@ def float_route(fence, rows, isotropic, tol, limit, run):
     moved = every @ basis
     length = np.linalg.norm(moved, axis=1, keepdims=True)
     noise = ROUNDING * np.linalg.norm(basis, 2) / length.T
-    flats = _Flats((moved / length)[None], noise, np.zeros((1, basis.shape[1])), len(fence))
+    flats = Flats((moved / length)[None], noise, np.zeros((1, basis.shape[1])), len(fence))
     seed = int.from_bytes(blake2b(every.tobytes(), digest_size=8).digest(), "little")
     doubts: tuple = ()
     if basis.shape[1] > 2:
         flats, _, doubts = _tidy(flats, tol)
-    grain = 1 if math.comb(len(every), basis.shape[1] - 1) > 5000 else len(every)
-    points, _, more = _cells(flats, tol, limit, (seed, int(isotropic)), run, grain)
+    bound = sum(math.comb(len(every), i) for i in range(basis.shape[1]))
+    points, _, more = _cells(flats, tol, limit, (seed, int(isotropic)), run, PIECES if bound > 100_000 else 1)
     return points @ basis.T, (*doubts, *more)
 
 
@@ -126,7 +137,7 @@ def _tidy(flats, tol):
             else:
                 points[g] = direction
     left = np.flatnonzero(alive)
-    return _Flats(rows[left], noise[left], points[left], fence), left, doubts
+    return Flats(rows[left], noise[left], points[left], fence), left, doubts
 
 
 def _doubts(apart, rough, tol, d):
@@ -139,8 +150,8 @@ def _doubts(apart, rough, tol, d):
     return (f"{said}, neither equal nor distinct at tolerance {tol:g}",)
 
 
-def _cells(flats, tol, limit, seed, run=map, grain=None):
-    """Witnesses (N, d) of the cells of every flat, the flat (N,) of each, doubts.
+def _cells(flats, tol, limit, seed, run=map, pieces=1):
+    """Witnesses (N, d) of the cells of every flat, in order of flats; the flat (N,) of each; doubts.
 
     The children of flat f are its restrictions to its hyperplanes h_j, each with the rows before j.
     """
@@ -149,10 +160,10 @@ def _cells(flats, tol, limit, seed, run=map, grain=None):
     if d == 2:
         return _sectors(flats, tol, limit, np.random.default_rng(seed))
     f, j = np.nonzero(rows[:, fence:].any(axis=2))
-    grain = grain or max(16, 2**21 // (m * m * d))
-    pieces = [(f[a : a + grain], j[a : a + grain] + fence, (*seed, a)) for a in range(0, len(f), grain)]
+    grain = max(1, min(BATCH // (m * d), -(-len(f) // pieces)))
+    parts = [(f[a : a + grain], j[a : a + grain] + fence, (*seed, a)) for a in range(0, len(f), grain)]
     pools, split = [], 0
-    for pool in run(partial(_split, flats, tol, limit), pieces):
+    for pool in run(partial(_split, flats, tol, limit), parts):
         pools.append(pool)
         split += int(pool.cells.sum())
         if split + count > limit:
@@ -161,32 +172,40 @@ def _cells(flats, tol, limit, seed, run=map, grain=None):
     alone = np.flatnonzero(cells == 0)
     doubts = tuple(dict.fromkeys(doubt for pool in pools for doubt in pool.doubts))
     if not pools:
-        return points[alone], alone, doubts
-    witnesses, flat, key, margin = (
-        np.concatenate([getattr(pool, name) for pool in pools]) for name in ("witnesses", "flat", "key", "margin")
-    )
-    order = np.lexsort((-margin, key))  # the widest of each sign vector
-    first = order[np.append(True, key[order][1:] != key[order][:-1])] if len(key) else order
-    found = np.bincount(flat[first], minlength=count)
-    found[alone] += 1
-    if (found != 1 + cells).any():
-        doubts += (f"{(found != 1 + cells).sum()} flats of dimension {d} break the count identity",)
-    return np.vstack([witnesses[first], points[alone]]), np.append(flat[first], alone), doubts
+        return points, alone, doubts
+    shift = _shift(count)
+    key = np.concatenate([pool.key for pool in pools] + [alone.astype(np.uint64) << shift])
+    order = np.argsort(key)  # by flat, then sign vector, the widest of each first
+    there = key[order] >> _WIDTH
+    first = order[np.append(np.full(len(order[:1]), True), there[1:] != there[:-1])]
+    witnesses = np.concatenate([pool.points for pool in pools] + [points[alone]])[first]
+    flat = (key[first] >> shift).astype(int) if count > 1 else np.zeros(len(first), dtype=int)
+    broken = np.bincount(flat, minlength=count) != np.maximum(1 + cells, 1)
+    if broken.any():
+        doubts += (f"{broken.sum()} flats of dimension {d} break the count identity",)
+    return witnesses, flat, doubts
+
+
+_FAR, _TINY = 1e300, 1e-150  # a wall behind is far away, even from a point on it
+_WIDTH = np.uint64(6)  # the last bits of a key: minus the binary exponent of the margin
+
+
+def _shift(count):
+    """Bits of a key below the number of the flat; a sole flat needs none above."""
+    return np.uint64(63 - max(count - 1, 1).bit_length())
 
 
 class _Pool(NamedTuple):
-    """Candidate points with their flats, keys and margins; cells (F,) were split to get them."""
+    """Candidate points with their keys; cells (F,) were split to get them."""
 
-    witnesses: np.ndarray
-    flat: np.ndarray
+    points: np.ndarray
     key: np.ndarray
-    margin: np.ndarray
     cells: np.ndarray
     doubts: tuple
 
 
 def _restricted(flats, f, j):
-    """The hyperplanes h_j of the flats f as flats; their mirrors (c, d); the rows kept (c, m').
+    """The hyperplanes h_j of the flats f as flats, and their mirrors (c, d).
 
     A Householder mirror takes h_j to an axis; dropping that axis restricts. Rows before j are kept.
     """
@@ -197,64 +216,100 @@ def _restricted(flats, f, j):
     mirror /= np.linalg.norm(mirror, axis=1, keepdims=True)
     below = before[:, :, 1:] - 2 * (before @ mirror[:, :, None]) * mirror[:, None, 1:]
     middle = points[f] - 2 * (points[f] * mirror).sum(axis=1, keepdims=True) * mirror
-    length = np.linalg.norm(below, axis=2)
-    kept = (np.arange(j.max()) < j[:, None]) & (length > 0)
-    length = np.where(kept, length, np.inf)
+    length = np.sqrt(np.einsum("fmd,fmd->fm", below, below))
+    length = np.where((np.arange(j.max()) < j[:, None]) & (length > 0), length, np.inf)
     noise = np.maximum(noise[f, : j.max()], noise[f, j][:, None]) / length
-    return _Flats(below / length[:, :, None], noise, middle[:, 1:], fence), mirror, kept
+    return Flats(below / length[:, :, None], noise, middle[:, 1:], fence), mirror
 
 
 def _split(flats, tol, limit, piece):
     """The two halves of every cell of flat f that its hyperplane h_j splits, for pairs (f, j)."""
     f, j, seed = piece
-    rows, fence, doubts = flats.rows, flats.fence, ()
-    child, mirror, kept = _restricted(flats, f, j)
-    if rows.shape[2] > 3:
+    child, mirror = _restricted(flats, f, j)
+    doubts = ()
+    if child.rows.shape[2] > 2:
         child, left, doubts = _tidy(child, tol)
-        f, j, mirror, kept = f[left], j[left], mirror[left], kept[left]
+        f, j, mirror = f[left], j[left], mirror[left]
     low, c, more = _cells(child, tol, limit, seed)
     on = -2 * (low * mirror[c, 1:]).sum(axis=1, keepdims=True) * mirror[c]
     on[:, 1:] += low
-    flat, h = f[c], rows[f[c], j[c]]
-    height, slope = _products(on, rows, flat), _products(h, rows, flat)
-    wall = slice(kept.shape[1])
-    reach = np.ones((len(on), kept.shape[1]))
-    np.divide(height[:, wall], slope[:, wall], out=reach, where=kept[c] & (slope[:, wall] != 0))
-    step = np.abs(reach).min(axis=1, keepdims=True, initial=1)
-    step *= np.random.default_rng(seed).uniform(0.35, 0.65, step.shape)  # walls may be symmetric
-    there, size = rows[:, fence:].any(axis=2)[flat], np.hypot(1, step)
-    halves = []
-    for side in (step, -step):
-        value = ((height + side * slope) / size)[:, fence:]
-        margin = np.where(there, np.abs(value), np.inf).min(axis=1, initial=np.inf)
+    step, plus, minus = _steps(flats.rows, f, j, on, c, np.random.default_rng(seed))
+    move, shift = step[:, None] * flats.rows[f[c], j[c]], _shift(len(flats.rows))
+    keys, points = [], []
+    for (letters, margin), half in ((plus, on + move), (minus, on - move)):
         off = margin > ROUNDING  # a point on a later hyperplane represents no cell
-        points, key = (on + side * h) / size, _key(value > 0, flat)
-        halves.append((points[off], flat[off], key[off], margin[off]))
-    cells = np.bincount(flat, minlength=len(rows))
-    points, flat, key, margin = map(np.concatenate, zip(*halves, strict=True))
-    return _Pool(points, flat, key, margin, cells, (*doubts, *more))
+        keys.append(_key(letters[off], margin[off], f[c[off]], shift))
+        points.append(half[off] / np.hypot(1, step[off])[:, None])
+    cells = np.bincount(f[c], minlength=len(flats.rows))
+    return _Pool(np.concatenate(points), np.concatenate(keys), cells, (*doubts, *more))
 
 
-def _products(points, rows, flat):
-    """(N, m) products of each point with the rows of its flat."""
-    if len(rows) == 1:
-        return points @ rows[0].T
-    block = max(1, 2**18 // max(rows[0].size, 1))
-    return np.concatenate(
-        [
-            np.einsum("nd,nmd->nm", points[a : a + block], rows[flat[a : a + block]])
-            for a in range(0, max(len(points), 1), block)
-        ]
-    )
+def _steps(rows, f, j, on, c, rng):
+    """Steps (N,) to either side of the points `on` of h_j in flat f, for the children c; and for each side what it
+    shows there: (a linear hash of its sign vector, a lower bound of the margin), (N,) each.
+    """
+    m = rows.shape[1]
+    step = rng.uniform(0.35, 0.65, len(on))
+    letter = np.floor(np.random.default_rng(m).uniform(0, 2.0**52 / (m + 1), (m, 1)))
+    sides = [np.empty((2, len(on))) for _ in range(2)]
+    layers = np.ascontiguousarray(rows.transpose(2, 1, 0))
+    slope = np.zeros((m, len(f)))
+    for a, layer in enumerate(layers):
+        slope += layer[:, f] * rows[f, j, a]
+    with np.errstate(divide="ignore"):
+        reach = np.where((np.arange(m)[:, None] < j) & (slope != 0), 1 / np.abs(slope), _FAR)
+    absent = None if rows.any(axis=2).all() else (~rows.any(axis=2)).T.astype(float)
+    slab = max(1, BLOCK // m)
+    for a in range(0, len(on), slab):
+        at = slice(a, a + slab)
+        flat, child = f[c[at]], c[at]
+        height = _heights(layers, on[at], flat)
+        if absent is not None:
+            height += absent[:, flat]
+        first, last = j[child].min(), j[child].max()
+        near = np.abs(height[:last])
+        least = near[:first].min(axis=0, initial=1)
+        near += _TINY
+        near *= reach[:last, child]
+        step[at] *= near.min(axis=0, initial=1)
+        shared = np.copysign(letter[:first], height[:first]).sum(axis=0)
+        ahead = height[first:]
+        move = slope[first:, child]
+        move *= step[at]
+        for side, value in zip(sides, (ahead + move, np.subtract(ahead, move, out=move)), strict=True):
+            side[0, at] = np.copysign(letter[first:], value).sum(axis=0) + shared
+            np.abs(value, out=value)
+            side[1, at] = np.minimum(value.min(axis=0), 0.35 * least)
+    size = np.hypot(1, step)
+    return step, *((letters, margin / size) for letters, margin in sides)
 
 
-def _key(bits, flat):
-    """A 64-bit hash of flat and signs: a collision only lowers a count, which the identity sees."""
-    key = flat.astype(np.uint64)
-    for word in (0, *_words(bits).T):
-        key = (key ^ word) * np.uint64(0x9E3779B97F4A7C15)
-        key ^= key >> np.uint64(32)
-    return key
+def _heights(layers, points, flat):
+    """(m, N) products of each point with the rows of its flat; layers (d, m, F) are the rows, flat (N,) ascends."""
+    if layers.shape[2] == 1:
+        return layers[:, :, 0].T @ points.T
+    first, last = flat[0], flat[-1]
+    if len(points) < 16 * (last + 1 - first):
+        height = np.zeros((layers.shape[1], len(points)))
+        for a, layer in enumerate(layers):
+            height += layer[:, flat] * points[:, a]
+        return height
+    height = np.empty((layers.shape[1], len(points)))
+    ends = np.searchsorted(flat, np.arange(first, last + 2))
+    for f, a, b in zip(range(first, last + 1), ends, ends[1:], strict=False):
+        height[:, a:b] = layers[:, :, f].T @ points[a:b].T
+    return height
+
+
+def _key(letters, margin, flat, shift):
+    """(N,) uint64: the number of the flat, a hash of its sign vector, minus the binary exponent of the margin.
+
+    A collision only lowers a count, which the identity sees.
+    """
+    mixed = letters.astype(np.int64).view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed >> np.uint64(64 - int(shift) + 6)) << _WIDTH
+    exponent = np.uint64(1023) - (margin.view(np.uint64) >> np.uint64(52))
+    return (flat.astype(np.uint64) << shift) | mixed | np.minimum(exponent, np.uint64(63))
 
 
 def _sectors(flats, tol, limit, rng):
