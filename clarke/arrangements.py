@@ -47,8 +47,8 @@ class Chambers:
 
     def __post_init__(self):
         for name, dtype in (("signs", np.int8), ("witnesses", float), ("margins", float)):
-            array = np.array(getattr(self, name), dtype=dtype)
-            array.flags.writeable = False
+            array = np.asarray(getattr(self, name), dtype=dtype)
+            array = _frozen(array.copy()) if array.flags.writeable else array  # frozen ones are ours already
             object.__setattr__(self, name, array)
 
     def __len__(self):
@@ -200,47 +200,72 @@ def _unit_rows(floats):
 
 
 def _collect(floats, points, doubts, claim, exact_signs=None) -> Chambers:
-    """Mirror, leave homogeneous coordinates, and judge every point on the original rows."""
-    normals, offsets = scaled(floats.normals, floats.offsets)
-    if offsets is None:
-        points = points / np.linalg.norm(points, axis=1, keepdims=True)
-        offsets = np.zeros(len(normals))
-        if floats.cone is None:
-            points = np.vstack([points, -points])
-            exact_signs = None if exact_signs is None else np.vstack([exact_signs, -exact_signs])
-    else:
-        with np.errstate(all="ignore"):
-            points = points[:, :-1] / points[:, -1:]
-    length = np.linalg.norm(normals, axis=1)
+    """Leave homogeneous coordinates, judge every point on the original rows, and mirror a central arrangement."""
+    central = floats.offsets is None and floats.cone is None
     with np.errstate(all="ignore"):
-        value = points @ normals.T - offsets
-        reach = np.linalg.norm(points, axis=1, keepdims=True) * length + np.abs(offsets)
-        signs = np.sign(value).astype(np.int8)
-        rounding = (4 + points.shape[1]) * np.finfo(float).eps * reach
-        vague = (np.abs(value) <= rounding) & (length > 0)
-        distance = np.abs(value[:, length > 0]) / length[length > 0]
-    wrong = vague.any(axis=1) | ~np.isfinite(points).all(axis=1)
-    if floats.cone is not None:
-        wrong |= ~(points @ scaled(floats.cone)[0].T > 0).all(axis=1)
+        if floats.offsets is None:
+            points = points / np.linalg.norm(points, axis=1, keepdims=True)
+        else:
+            points = points[:, :-1] / points[:, -1:]
+    signs, margins, wrong = _judged(floats, points)
     if exact_signs is not None:
         wrong |= (signs != exact_signs).any(axis=1)
         signs = exact_signs
-    margins = np.where(wrong, 0, distance.min(axis=1, initial=np.inf))
-    order = restriction.lexicographic(signs)
-    if exact_signs is not None and wrong.any():
-        claim += f"; {wrong.sum()} chambers are too thin for a float witness (margin 0)"
-    elif exact_signs is None:  # list no sign vector twice, and none that its witness does not prove
+    margins[wrong] = 0
+    order, given = restriction.lexicographic(signs), len(points)
+    if exact_signs is None:  # list no sign vector twice, and none that its witness does not prove
         order = order[~wrong[order]]
         repeated = (signs[order[1:]] == signs[order[:-1]]).all(axis=1)
         order = order[np.append(np.full(len(order[:1]), True), ~repeated)]
-        if len(order) < len(points):
-            lost = len(points) - len(order)
-            doubts = (*doubts, f"{lost} witnesses do not show their signs on the original rows")
+    copies = 2 if central else 1
+    lost = copies * (given - len(order))
+    if exact_signs is not None and wrong.any():
+        claim += f"; {copies * wrong.sum()} chambers are too thin for a float witness (margin 0)"
+    elif lost:
+        doubts = (*doubts, f"{lost} witnesses do not show their signs on the original rows")
     if doubts:
         claim = "; ".join(doubts[:2])
     elif not len(order):
         claim = f"the cone is empty; {claim}"
-    return Chambers(signs[order], points[order], margins[order], not doubts, claim)
+    signs, points, margins = signs[order], points[order], margins[order]
+    if central:  # every point has v_1 . x > 0, so the mirror images come first, in reverse
+        signs, points = np.vstack([-signs[::-1], signs]), np.vstack([-points[::-1], points])
+        margins = np.concatenate([margins[::-1], margins])
+    return Chambers(*map(_frozen, (signs, points, margins)), not doubts, claim)
+
+
+def _frozen(array):
+    array.flags.writeable = False
+    return array
+
+
+def _judged(floats, points):
+    """(signs (N, k), margins (N,), wrong (N,)) of the points on the original rows; wrong: rounding could decide."""
+    normals, offsets = scaled(floats.normals, floats.offsets)
+    length, count = np.linalg.norm(normals, axis=1), len(points)
+    live, fence = length > 0, None if floats.cone is None else scaled(floats.cone)[0]
+    signs, margins = np.empty((count, len(normals)), dtype=np.int8), np.empty(count)
+    wrong = ~np.isfinite(points).all(axis=1)
+    rounding = (4 + points.shape[1]) * np.finfo(float).eps
+    size = np.linalg.norm(points, axis=1)
+    slab = max(1, restriction.BLOCK // max(len(normals), 1))
+    with np.errstate(all="ignore"):
+        inverse = 1 / length[live, None]
+        for a in range(0, count, slab):
+            at = slice(a, a + slab)
+            value = normals @ points[at].T
+            reach = length[:, None] * size[at]
+            if offsets is not None:
+                value -= offsets[:, None]
+                reach += np.abs(offsets)[:, None]
+            signs[at] = np.sign(value).T
+            value, reach = (x if live.all() else x[live] for x in (value, reach))
+            np.abs(value, out=value)
+            wrong[at] |= (value <= rounding * reach).any(axis=0)
+            margins[at] = (value * inverse).min(axis=0, initial=np.inf)
+            if fence is not None:
+                wrong[at] |= ~(fence @ points[at].T > 0).all(axis=0)
+    return signs, margins, wrong
 
 
 # The exact route: the same recursion in integers, one flat at a time
