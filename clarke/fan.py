@@ -19,11 +19,13 @@ import numpy as np
 from . import second_order, selections
 from .arrangements import TooManyChambers, chambers
 from .graph import PROBE, pushforward, require_same_value, unit_of
-from .halfspaces import strict_direction
+from .halfspaces import min_norm_direction, strict_direction, unit
 from .kinks import TOL, Germ, Kink, germ, text
 from .skeleton import Skeleton, skeleton
 
 MAX_CHAMBERS = 100_000
+COMPARED = 64  # chambers in which f is evaluated again: calls of f are slow beside everything else
+TREE = 8  # at most so many walls: a tree of signs in the cone; beyond, deletion and restriction
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -76,10 +78,10 @@ def local_fan(f, x, *, tol=TOL, max_chambers=MAX_CHAMBERS, mapper=map) -> Fan:
 
 
 def walk(f, x, *, tol=TOL, max_chambers=MAX_CHAMBERS, mapper=map) -> tuple[Skeleton, Fan]:
-    """The skeleton of f at x and its fan, f compared with its recording in every chamber."""
+    """The skeleton of f at x and its fan, f compared with its recording in each of up to 64 chambers."""
     skel = skeleton(germ(f, x, tol=tol))
     here, fan = skel.germ, fan_of(skel, max_chambers=max_chambers, mapper=mapper)
-    for witness in fan.witnesses:
+    for witness in fan.witnesses[:: -(-len(fan) // COMPARED)]:
         step, length = PROBE * unit_of(here.x), float(np.linalg.norm(witness))
         require_same_value(here.graph, here.graph.source, here.x + witness * min(1.0, step / length))
     return skel, fan
@@ -221,7 +223,7 @@ def _two_way_children(guards, rows, witness, limit):
     live = np.flatnonzero(np.abs(guards).max(axis=1) > 0)
     if not len(live):
         return [(np.zeros(len(guards), dtype=int), rows, witness)], ""
-    cells, flag = _subdivide(rows, guards[live], limit)
+    cells, flag = _subdivide(rows, witness, guards[live], limit)
     children = []
     for sign, ahead, inside in cells:
         signs = np.zeros(len(guards), dtype=int)
@@ -230,8 +232,12 @@ def _two_way_children(guards, rows, witness, limit):
     return children, flag
 
 
-def _subdivide(rows, walls, limit):
+def _subdivide(rows, witness, walls, limit):
     """The cells into which the walls cut the open cone rows @ w > 0: [(signs, rows, witness)], and a flag or ''."""
+    if len(walls) <= TREE:
+        cells = _tree(rows, witness, walls)
+        if cells is not None:
+            return cells, ""
     aligned, apart = _aligned(np.vstack([rows, walls]))
     cone, walls = aligned[: len(rows)], aligned[len(rows) :]
     found = chambers(walls, cone=cone if len(cone) else None, max_chambers=max(limit, 2))
@@ -242,6 +248,38 @@ def _subdivide(rows, walls, limit):
     if apart > SLIVER:
         return cells, f"two normals closer than {ANGLE:g} were taken as one: a sliver may be missing"
     return cells, "" if found.complete else found.reason
+
+
+def _tree(rows, witness, walls):
+    """The same cells, wall by wall: the witness shows one side, a direction or Gordan's multipliers settle
+    the other one. None where that is not clear: rows all but parallel, or a cone as thin as rounding.
+    """
+    first, units = len(rows), np.vstack([rows, unit(walls)])
+    known, cells = {}, [(np.zeros(0, dtype=int), rows, witness)]
+    cosine = np.tril(units[first:] @ units.T, first - 1)
+    for j, i in zip(*np.nonzero(np.abs(cosine) > 1 - 1e-9), strict=True):
+        facing = int(np.sign(cosine[j, i]))
+        if np.abs(units[first + j] - facing * units[i]).max() > SLIVER:
+            return None
+        known.setdefault(j, (i, facing))
+    for j, wall in enumerate(units[first:]):
+        divided = []
+        for signs, cone, inside in cells:
+            if j in known:  # parallel to a row of the cone, or to an earlier wall
+                i, facing = known[j]
+                divided.append((np.append(signs, facing * (signs[i - first] if i >= first else 1)), cone, inside))
+                continue
+            here = float(wall @ inside)
+            for side in (-1, 1):
+                ahead, there = np.vstack([cone, side * wall]), inside
+                if side * here <= 1e-6 * np.linalg.norm(inside):
+                    there, margin, _ = min_norm_direction(ahead, 1e-9)
+                    if there is None and margin > SLIVER:
+                        return None
+                if there is not None:
+                    divided.append((np.append(signs, side), ahead, there))
+        cells = divided
+    return cells
 
 
 def _member_functionals(skel, stage, cone):
@@ -288,7 +326,7 @@ def _sort_children(ties, values, labels, rows, witness, limit):
     if not len(first):
         return [(np.zeros(ties.letters, dtype=int), rows, witness)], ""
     walls = values[first] - values[second]
-    cells, flag = _subdivide(rows, walls, limit)
+    cells, flag = _subdivide(rows, witness, walls, limit)
     children = []
     for sign, ahead, inside in cells:
         table = np.zeros((len(values), len(values)), dtype=int)

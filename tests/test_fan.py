@@ -380,3 +380,21 @@ def test_at_a_vertex_of_an_acas_network_a_hundred_thousand_directions_find_no_ot
         assert patterns_at((x + step * witness)[None]) == {pattern}
     directions = onp.random.default_rng(0).standard_normal((100_000, 5))
     assert patterns_at(x + step * directions) <= set(fan.patterns)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(2, 4), st.integers(0, 5), st.integers(1, 6), st.integers(0, 2**32 - 1))
+def test_a_tree_of_signs_in_a_cone_finds_the_cells_that_deletion_and_restriction_find(n, c, k, seed):
+    rng = onp.random.default_rng(seed)
+    witness, rows, walls = rng.integers(-9, 10, n), rng.integers(-3, 4, (c, n)), rng.integers(-3, 4, (k, n))
+    rows, walls = rows[rows @ witness != 0], walls[walls.any(axis=1)]
+    rows = fans.distinct_normals(onp.sign(rows @ witness)[:, None] * rows)
+    found = fans._tree(rows, witness / max(onp.linalg.norm(witness), 1), walls)
+    if found is None:  # rows all but parallel are left to `chambers`
+        return
+    expected = clarke.chambers(walls, cone=rows if len(rows) else None)
+    assert expected.complete
+    assert sorted(signs.tolist() for signs, _, _ in found) == expected.signs.tolist()
+    for signs, ahead, inside in found:
+        assert (ahead @ inside > 0).all()
+        assert (onp.sign(walls @ inside) == signs).all()
