@@ -13,6 +13,7 @@ The rooms are listed in docs/house.md; every function of the walk is public here
 
 from .arrangements import Chambers, TooManyChambers, chambers
 from .audit import Audit, check_ad
+from .counting import characteristic_polynomial, count_chambers
 from .fan import Fan, local_fan
 from .graph import Graph, from_function
 from .kinks import Kink, active_kinks
@@ -40,9 +41,11 @@ from .projection import (
     nearest_element,
     support,
 )
-from .regions import Region, boundary_point, neighbors, region, vertex
+from .regions import Region, boundary_point, neighbors, region
 from .report import Study, study
 from .selections import where
+from .shards import iter_chambers, read_chambers, write_chambers
+from .vertices import vertex
 
 __version__ = "0.1.0"
 
@@ -69,11 +72,14 @@ __all__ = [
     "blockwise_min_norm",
     "boundary_point",
     "chambers",
+    "characteristic_polynomial",
     "check_ad",
     "contains",
+    "count_chambers",
     "digits",
     "eigenvalue_interval",
     "from_function",
+    "iter_chambers",
     "limiting_gradient",
     "limiting_gradients",
     "limiting_hessian",
@@ -84,10 +90,12 @@ __all__ = [
     "mlp",
     "nearest_element",
     "neighbors",
+    "read_chambers",
     "region",
     "smooth",
     "study",
     "support",
     "vertex",
     "where",
+    "write_chambers",
 ]

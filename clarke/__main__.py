@@ -20,6 +20,7 @@ import clarke
 
 from .arrangements import TooManyChambers, chambers
 from .audit import check_ad
+from .counting import characteristic_polynomial
 from .fan import MAX_CHAMBERS
 from .graph import point
 from .importers.nnet import from_nnet
@@ -27,8 +28,9 @@ from .kinks import TOL
 from .models import digits
 from .primitives import HiddenBranch, UnsupportedPrimitive
 from .projection import ProjectionStopped
-from .regions import vertex
 from .report import audit_dict, study
+from .shards import read_chambers, write_chambers
+from .vertices import vertex
 
 WRONG = (
     ValueError,
@@ -98,8 +100,11 @@ def _parser():
     a.add_argument("--backend", choices=("autograd", "torch", "jax"), default="autograd")
     _tol(a)
     _limit(a, MAX_CHAMBERS)
-    a = command("chambers", _chambers, "Count the chambers of a central hyperplane arrangement")
+    a = command("chambers", _chambers, "The chambers of a hyperplane arrangement")
     a.add_argument("file", metavar="FILE", help="normals (k, n), one a row: .npy, .csv or .json")
+    a.add_argument("--offsets", metavar="FILE", help="offsets (k,) of the hyperplanes v . x = t; default: all 0")
+    a.add_argument("--count", action="store_true", help="only their number, proved, and the characteristic polynomial")
+    a.add_argument("--out", metavar="DIR", help="write them there in shards; run again to go on after an interruption")
     a.add_argument("--exact", action="store_true", help="compute in integers; floats count at their exact values")
     _limit(a, 1_000_000)
     return parser
@@ -186,12 +191,47 @@ def _audit(args):
 
 
 def _chambers(args):
+    if args.count and (args.out or args.exact):
+        raise ValueError("--count lists no chambers and is always exact; leave out --out and --exact")
     with _about(args.file):
-        found = chambers(_normals(Path(args.file)), exact=args.exact, max_chambers=args.max_chambers)
+        normals = _array(Path(args.file), "normals")
+    offsets = None
+    if args.offsets:
+        with _about(args.offsets):
+            offsets = np.ravel(_array(Path(args.offsets), "offsets"))
+    with _about(args.file):
+        if args.count:
+            said = _counted(normals, offsets)
+        elif args.out:
+            said = _written(normals, offsets, args)
+        else:
+            found = chambers(normals, offsets=offsets, exact=args.exact, max_chambers=args.max_chambers)
+            said = {"chambers": len(found), "complete": found.complete, "reason": found.reason}
     if args.json:
-        print(_json({"chambers": len(found), "complete": found.complete, "reason": found.reason}))
-    else:
-        print(f"{len(found)} chambers\ncomplete: {'yes' if found.complete else 'no'}, {found.reason}")
+        print(_json(said))
+        return
+    print(f"{said['chambers']} chambers")
+    if "complete" in said:
+        print(f"complete: {'yes' if said['complete'] else 'no'}, {said['reason']}")
+    if args.count:
+        print(f"characteristic polynomial: {' '.join(map(str, said['characteristic polynomial']))}")
+    if args.out:
+        print(f"written to {args.out}: {said['shards']} shards")
+
+
+def _counted(normals, offsets):
+    polynomial = characteristic_polynomial(normals, offsets=offsets)
+    return {"chambers": sum(map(abs, polynomial)), "characteristic polynomial": polynomial}
+
+
+def _written(normals, offsets, args):
+    options = {"offsets": offsets, "exact": args.exact, "progress": not args.json}
+    count, shards, reasons = write_chambers(args.out, normals, **options), 0, {}
+    for shard in read_chambers(args.out):
+        shards += 1
+        reasons.setdefault(shard.complete, shard.reason)
+    complete = False not in reasons
+    return {"chambers": count, "shards": shards, "complete": complete, "reason": reasons[complete]}
 
 
 # ---------------------------------------------------------------- what is named on the command line
@@ -253,12 +293,12 @@ _READERS = {
 }
 
 
-def _normals(path):
+def _array(path, name):
     if path.suffix not in _READERS:
-        raise ValueError(f"normals are read from {', '.join(_READERS)} files; got {path.suffix or 'no suffix'}")
+        raise ValueError(f"{name} are read from {', '.join(_READERS)} files; got {path.suffix or 'no suffix'}")
     found = _read(path)
     if found.size == 0:
-        raise ValueError("no normals; one a row is expected")
+        raise ValueError(f"no {name}; one a row is expected")
     return found
 
 

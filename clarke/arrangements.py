@@ -25,6 +25,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import integers, restriction
+from .counting import count_chambers
 from .halfspaces import finite, matrix, min_norm_direction, scaled, unit
 from .restriction import TooManyChambers
 
@@ -77,12 +78,14 @@ def chambers(
     min_i |v_i . w - t_i| / |v_i| over nonzero normals, recomputed on the input, inf if there are
     none. An empty cone has no chambers, and that list is complete.
 
-    Unit rows of one flat closer than rounding coincide, farther apart than `tol` they differ. In
-    between floats decide nothing: another position is tried, then exact arithmetic if that takes
-    seconds; otherwise complete=False and `reason` names the obstacle. exact=True computes in
-    integers: floats count at their exact dyadic values, ints and Fractions (dtype object) as they
-    are. A chamber too thin for its float witness keeps its exact signs, has margin 0, and is
-    counted in `reason`, which always says which question was answered.
+    For floats, unit rows of one flat closer than rounding coincide, farther apart than `tol` they
+    differ. In between they decide nothing: another position is tried, then the sign vectors found are
+    held against the exact count (`count_chambers`), then arithmetic in integers is used if that takes
+    seconds; otherwise complete=False and `reason` names the obstacle. Ints and Fractions (dtype
+    object) outside a cone, and anything with exact=True, get an exact answer, floats at their dyadic
+    values: proved by the count, or computed in integers. There a chamber too thin for its float
+    witness keeps its exact signs, has margin 0, and is counted in `reason`, which always says which
+    question was answered.
 
     `mapper` maps over independent parts of the work; the result does not depend on it: random steps
     are seeded from the input. ValueError for wrong arguments, TooManyChambers past max_chambers.
@@ -90,6 +93,7 @@ def chambers(
     given = _checked(normals, offsets, cone, tol, max_chambers)
     floats = given.each(lambda a: a.astype(float))
     k, n = floats.normals.shape
+    exact = exact or (given.cone is None and all(a is None or a.dtype.kind in "biuO" for a in given))
     asked = given if exact else floats
     central = asked.offsets is None and asked.cone is None
     if central and not (asked.normals != 0).any():
@@ -102,23 +106,26 @@ def chambers(
     copies = 2 if central else 1
     limit = max_chambers // copies
     try:
-        if exact:
-            return _exact_route(given, floats, limit, run)
         fence, rows, typical = _unit_rows(floats)
-        results = []
-        for isotropic in (False, True):
+        results: list[Chambers] = []
+        for isotropic in (False, True) if not exact or _kept_as_floats(given, floats) else ():
             points, doubts = restriction.float_route(fence, rows, isotropic, tol, limit, run)
             points[:, n:] /= typical
             results.append(_collect(floats, points, doubts, _TOLERANCE.format(tol)))
             if results[-1].complete:
-                return results[-1]
-        doubt = results[0].reason
+                break
+        if results and results[-1].complete and not exact:
+            return results[-1]
+        doubt = "" if exact else f"; floats could not decide: {results[0].reason}"
+        for result in results if _kept_as_floats(given, floats) else ():
+            if len(result) == count_chambers(given.normals, offsets=given.offsets):
+                return replace(result, complete=True, reason=_PROVED + doubt)
         bound = sum(math.comb(len(rows), i) for i in range(min(rows.shape[1], len(rows) + 1)))
-        if bound * rows.size <= UNASKED:
+        if exact or bound * rows.size <= UNASKED:
             result = _exact_route(given, floats, limit, run)
-            return replace(result, reason=f"{result.reason}; floats could not decide: {doubt}")
+            return replace(result, reason=result.reason + doubt)
         advice = f"exact=True decides, among up to {copies * bound} chambers"
-        return replace(max(results, key=len), reason=f"{doubt}; {advice}")
+        return replace(max(results, key=len), reason=f"{results[0].reason}; {advice}")
     except TooManyChambers as stop:
         raise TooManyChambers(copies * stop.count, max_chambers) from None
 
@@ -128,6 +135,7 @@ def chambers(
 _TOLERANCE = (
     "deletion-restriction at tolerance {:g}, rows within rounding taken as equal; the count identity held at every flat"
 )
+_PROVED = "exact: distinct sign vectors, each shown by a witness beyond rounding, as many as the proved count"
 _EXACT = "deletion-restriction in exact arithmetic; the count identity held at every flat"
 
 
@@ -231,7 +239,7 @@ def _collect(floats, points, doubts, claim, exact_signs=None) -> Chambers:
     if central:  # every point has v_1 . x > 0, so the mirror images come first, in reverse
         signs, points = np.vstack([-signs[::-1], signs]), np.vstack([-points[::-1], points])
         margins = np.concatenate([margins[::-1], margins])
-    return Chambers(*map(_frozen, (signs, points, margins)), not doubts, claim)
+    return Chambers(_frozen(signs), _frozen(points), _frozen(margins), not doubts, claim)
 
 
 def _frozen(array):
@@ -268,7 +276,13 @@ def _judged(floats, points):
     return signs, margins, wrong
 
 
-# The exact route: the same recursion in integers, one flat at a time
+# Exact answers: by the count, or by the same recursion in integers, one flat at a time
+
+
+def _kept_as_floats(given, floats):
+    """May signs seen in floats be held against the count? Outside a cone, with no digits lost to underflow."""
+    tiny = (np.abs(floats.normals) < 1e-290).all(axis=1)
+    return given.cone is None and not (tiny & (given.normals != 0).any(axis=1)).any()
 
 
 def _exact_route(given, floats, limit, run) -> Chambers:

@@ -45,7 +45,10 @@ def min_norm_direction(units, tol):
         cost, rise = np.append(np.zeros(n), -1.0), np.hstack([-units, np.ones((m, 1))])
         bounds = [(-1.0, 1.0)] * n + [(None, None)]
         program: Any = linprog(cost, rise, np.zeros(m), bounds=bounds)
-        weights, d = np.maximum(-program.ineqlin.marginals, 0), program.x[:n]
+        if program.x is not None:
+            weights, d = np.maximum(-program.ineqlin.marginals, 0), program.x[:n]
+        if not weights.any():  # any multipliers bound the margin
+            weights = np.ones(m)
     weights = weights / weights.sum()
     bound = float(np.linalg.norm(weights @ units))
     if ROUNDING < bound < 1e-3:  # p has lost digits; U d = 1 on its support has the same direction

@@ -1,13 +1,10 @@
 """The linear region around a point of a piecewise-linear function, its walls, and the kinks nearest to a point.
 
-Fix the piece chosen at every kink. Each guard is then one smooth function h_j, affine when f is piecewise linear, and
-the piece is in force where every h_j keeps its sign: a polyhedron {z : A z <= b} on which f(z) = J z + c. A row of
-the polyhedron is redundant iff no point lies beyond it and within the others, which `strict_direction` decides; the
-points it finds for the other rows lead through the facets. Guards that are zero at a point inside a facet are zero on
-all of it, since they keep their sign on the region and are affine: so one region lies across each facet.
-
-Vertices are found by descent through the faces of one piece: the foot of the perpendicular, within a face, on the
-nearest of the other walls lies on the face's boundary.
+On one piece of a piecewise-linear f every guard is affine, so the piece is in force on a polyhedron {z : A z <= b}, and
+f(z) = J z + c there. A row is redundant iff no point lies beyond it and within the others, which Gordan's alternative
+decides (`min_norm_direction`); the points it finds for the other rows lead through the facets. Guards that are zero at
+a point inside a facet are zero on all of it, since they keep their sign on the region and are affine: so one region
+lies across each facet. The nearest kink is the foot of the perpendicular on the nearest facet, which is on it.
 """
 
 from dataclasses import dataclass, field
@@ -15,19 +12,27 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.optimize import brentq
 
-from . import selections
-from .fan import pattern_along
-from .graph import Graph, Tape, from_function, point, pullback, require_same_value, run, unit_of
-from .halfspaces import strict_direction
-from .kinks import TOL, germ, operation_names, text
+from .graph import Graph, Tape, point, pullback, require_same_value, unit_of
+from .halfspaces import min_norm_direction
+from .kinks import TOL
+from .pieces import (
+    CANDIDATES,
+    SOLVED,
+    by_distance,
+    choice_at,
+    common_zero,
+    guard_degree,
+    listed,
+    open_piece,
+    recorded,
+    settled,
+    wall_gradients,
+    wall_values,
+)
 from .primitives import NotPiecewiseSmooth
-from .skeleton import skeleton
 
-SOLVED = 1e-12  # |guard| / scale of a guard that was solved for: a thousandth of the tolerance of a kink
+_MARGIN = 1e-9  # how far, relative to the region, a point must be beyond one wall and within the others to count
 _RAY = np.geomspace(1e-4, 1e6, 400)  # where nonlinear guards are looked at along a ray, in units of max(1, |x|)
-_CANDIDATES = 16  # walls tried in turn, nearest first, when guards are not affine
-_LOST = (NotPiecewiseSmooth, np.linalg.LinAlgError)  # a start, or a step from it, is outside the domain of f
-_RESTARTS = 60  # starting points of `vertex`, at distances growing from 1/16 to 2^11 times max(1, |x|)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -37,7 +42,8 @@ class Region:
     A (k, n) rows of unit norm, b (k,): irredundant, in order of execution; k = 0 for the whole space. pattern: a letter
     for every guard of F, in order of execution, then C order (see `active_kinks`); `0` is mute: zero on the whole
     region. jacobian (p, n), offset (p,). names (k,): the kink of each facet, as `active_kinks` names it inside that
-    facet (the first, where several coincide). interior (n,): a point strictly inside.
+    facet (the first, where several coincide). interior (n,): a point strictly inside, the x of `region`. distance: from
+    interior to the nearest kink, min_k b_k - A_k interior; infinity without facets.
     """
 
     A: np.ndarray
@@ -55,6 +61,11 @@ class Region:
             array.flags.writeable = False
             object.__setattr__(self, name, array)
 
+    @property
+    def distance(self) -> float:
+        """The radius of the largest ball around `interior` without a kink; |boundary_point(f, interior) - interior|."""
+        return float(np.min(self.b - self.A @ self.interior, initial=np.inf))
+
     def __repr__(self):
         return f"Region({len(self.A)} facets in R^{self.interior.size}, {len(self.pattern)} guards)"
 
@@ -62,15 +73,16 @@ class Region:
 def region(f, x, *, tol=TOL) -> Region:
     """The linear region of a piecewise-linear f around x.
 
-    f: autograd.numpy function of one flat array (n,), or a Graph; x (n,). Raises ValueError if f or one of its guards
-    is not known to be affine on every piece, if x lies on a kink (naming it), and what `from_function` raises.
+    f: autograd.numpy function of one flat array (n,), or a Graph; x (n,). A facet narrower than about 1e-9 of the
+    region counts as none, so its row is left out. Raises ValueError if f or one of its guards is not known to be affine
+    on every piece, if x lies on a kink (naming it), and what `from_function` raises.
     """
-    graph, x = _recorded(f, x)
+    graph, x = recorded(f, x)
     _require_piecewise_linear(graph)
-    branches, met = _choice(graph, x, None, tol)
+    branches, met = choice_at(graph, x, None, tol)
     if met:
         raise ValueError(
-            f"x lies on {_listed(met)}, so it is inside no linear region: step off, for instance along a witness of "
+            f"x lies on {listed(met)}, so it is inside no linear region: step off, for instance along a witness of "
             "local_fan(f, x), which lists the regions that meet at x"
         )
     return _region(graph, x, branches, tol)
@@ -81,7 +93,11 @@ def neighbors(region) -> tuple[Region, ...]:
 
     All guards that vanish on a facet are decided anew beyond it. Raises ValueError for a facet too thin to be crossed.
     """
-    return tuple(_across(region, k) for k in range(len(region.b)))
+    graph, x = region._graph, region.interior
+    piece = open_piece(graph, x, choice_at(graph, x, None, SOLVED)[0], SOLVED)
+    rows = _rows(piece, x, SOLVED)
+    units = _lifted(region.A, region.b - region.A @ x)[0]
+    return tuple(_across(region, piece, rows, units, k) for k in range(len(region.b)))
 
 
 def boundary_point(f, x, direction=None, *, tol=TOL) -> np.ndarray:
@@ -101,7 +117,7 @@ def boundary_point(f, x, direction=None, *, tol=TOL) -> np.ndarray:
 
     Raises ValueError where there is no kink to be found, or for a direction that is zero or of a wrong shape.
     """
-    graph, x = _recorded(f, x)
+    graph, x = recorded(f, x)
     if direction is None:
         found = _nearest(graph, x, tol)
     else:
@@ -113,164 +129,11 @@ def boundary_point(f, x, direction=None, *, tol=TOL) -> np.ndarray:
     return np.array(found)
 
 
-def vertex(f, x, *, units=None, tol=TOL) -> np.ndarray:
-    """A point (n,) near x, not always the nearest, where several guards with independent gradients vanish together.
-
-    f: autograd.numpy function of one flat array (n,), or a Graph; x (n,). units: how many guards, 1 <= units <= n,
-    default n; or the names of kinks (see `Kink.name`; "max1[0]" for any two entries of that maximum), which are to
-    vanish together. Solved to rounding: every guard found has |guard| <= 1e-12 of its scale.
-
-    A number: from x, step to the nearest wall of the piece, within it to the nearest other wall, and so on; where the
-    piece has too few independent walls, the same from points around x, farther and farther (a fixed sequence).
-    Names: damped Newton steps, each on the piece at hand, from the same points. Neither proves that nothing exists.
-
-    Raises ValueError if nothing was found (saying how far it came), for units out of range and for unknown names.
-    """
-    graph, x = _recorded(f, x)
-    if units is None or isinstance(units, (int, np.integer)):
-        count = graph.size if units is None else int(units)
-        if not 1 <= count <= graph.size:
-            raise ValueError(f"units must be between 1 and {graph.size}, the number of variables; got {units}")
-        found = _vertex(graph, x, count, tol)
-    else:
-        found = _meeting(graph, x, _checked_names(graph, x, units, tol), tol)
-    require_same_value(graph, graph.source, found)
-    return np.array(found)
-
-
-# ---------------------------------------------------------------- one piece and its walls
-
-
-@dataclass(frozen=True, eq=False)
-class Piece:
-    """f under one choice of branches: operation -> Branch.
-
-    walls: (position, terms, names) an operation, the guards whose signs hold the choice in force, each a sum of terms
-    (argument, flat entry, coef): first - second, winner - other, the steps of a sorted run. pattern: the letters of all
-    guards at the point where the piece was opened.
-    """
-
-    graph: Graph
-    branches: dict
-    walls: tuple
-    pattern: str
-
-    @property
-    def names(self):
-        return [name for _, _, names in self.walls for name in names]
-
-
-@dataclass(frozen=True, eq=False)
-class Walls:
-    """The guards of a piece at one point: values (c,), scales (c,), and the tape that gives their gradients."""
-
-    values: np.ndarray
-    scales: np.ndarray
-    tape: Tape
-
-    def zero(self, tol):
-        return np.abs(self.values) <= tol * self.scales
-
-
-def _recorded(f, x):
-    graph = from_function(f, x)
-    return graph, point(x, graph.size)
-
-
-def _choice(graph, x, direction, tol):
-    """(branches just beyond x along the direction, names of the kinks at x that are not mute there)."""
-    here = germ(graph, x, tol=tol)
-    signs = pattern_along(skeleton(here), direction)
-    return here.branches(signs), [kink.name for kink, sign in zip(here.kinks, signs, strict=True) if sign]
-
-
-def _piece(graph, x, branches, tol) -> Piece:
-    names, walls, letters = operation_names(graph), [], []
-
-    def open_all(i, op, args, magnitudes):
-        # with an infinite tolerance every guard ties, zero ones too once their scale is not zero
-        sizes = [m + np.finfo(float).tiny for m in magnitudes]
-        outs, sources, _ = branches[i].wires[0]
-        chosen = dict(zip(outs.tolist(), sources.tolist(), strict=True))
-        for tie in selections.decide(op.name, args, op.kwargs, sizes, np.inf)[1]:
-            letters.extend(np.where(np.abs(tie.guards) <= tol * tie.scales, 0, np.sign(tie.guards)))
-            terms, entries = _walls_of(tie, chosen)
-            walls.append((i, terms, [_name(names[i], op, *entry) for entry in entries]))
-        return branches[i]
-
-    with np.errstate(all="ignore"):
-        run(graph, x, open_all, magnitudes=True)
-    return Piece(graph, branches, tuple(walls), text(letters))
-
-
-def _walls_of(tie, chosen):
-    """(terms, [(flat output, suffix of the name)]) of the guards that bound the piece; chosen: output -> entry."""
-    if isinstance(tie, selections.TwoWayTies):
-        return tie.guard_terms, tie.entries
-    if isinstance(tie, selections.ExtremumTie):
-        winner = chosen[tie.out]
-        first, second, coef = np.full(tie.letters - 1, winner), tie.members[tie.members != winner], float(tie.side)
-        named = [(tie.out, "")] * len(first)
-    else:
-        ranked = np.array([chosen[int(out)] for out in tie.outs])
-        first, second, coef = ranked[1:], ranked[:-1], 1.0
-        named = [(int(out), f"<>{int(after)}#0") for out, after in zip(tie.outs, tie.outs[1:], strict=False)]
-    return ((0, first, np.full(len(first), coef)), (0, second, np.full(len(first), -coef))), named
-
-
-def _name(base, op, out, suffix):
-    entry = ", ".join(str(int(k)) for k in np.unravel_index(out, op.shape)) if op.shape else ""
-    return base + (f"[{entry}]" if entry else "") + suffix
-
-
-def _walls(piece, y) -> Walls:
-    graph = piece.graph
-    with np.errstate(all="ignore"):
-        tape = run(graph, y, lambda i, op, args, sizes: piece.branches[i], magnitudes=True)
-    values, scales = [], []
-    for position, terms, _ in piece.walls:
-        op, args = graph.program.operations[position - 1], tape.arguments[position]
-        parents = dict(zip(op.argnums, op.parents, strict=True))
-        sizes = {k: tape.magnitudes[parents[k]] if k in parents else np.abs(args[k]) for k, _, _ in terms}
-        values.append(sum(coef * np.ravel(args[k])[entry] for k, entry, coef in terms))
-        scales.append(sum(np.abs(coef) * np.ravel(sizes[k])[entry] for k, entry, coef in terms))
-    return Walls(np.concatenate([np.zeros(0), *values]), np.concatenate([np.zeros(0), *scales]), tape)
-
-
-def _gradients(piece, walls, which=None):
-    """(c, n): the gradients of the guards (those in the increasing list `which`).
-
-    Zero where their terms cancel, or where a step of max(1, |x|) changes the guard by less than rounding.
-    """
-    graph, tape, rows, found, first = piece.graph, walls.tape, {}, [], 0
-    least = SOLVED * walls.scales / unit_of(tape.values[0])
-
-    def row(position, entry):
-        if (position, entry) not in rows:
-            unit = np.zeros(np.shape(tape.values[position]))
-            unit.reshape(-1)[entry] = 1.0
-            rows[position, entry] = pullback(graph, tape, {position: unit})[0]
-        return rows[position, entry]
-
-    for position, terms, names in piece.walls:
-        op = graph.program.operations[position - 1]
-        parents = dict(zip(op.argnums, op.parents, strict=True))
-        for j in range(len(names)) if which is None else [w - first for w in which if 0 <= w - first < len(names)]:
-            parts = [coef[j] * row(parents[k], int(entry[j])) for k, entry, coef in terms if k in parents]
-            total, size = sum(parts), sum(np.abs(part).max() for part in parts)
-            live = np.abs(total).max() > max(TOL * size, least[first + j])
-            found.append(total if live else np.zeros(graph.size))
-        first += len(names)
-    return np.array(found).reshape(len(found), graph.size)
-
-
-def _guard_degree(graph):
-    parents = [p for op in graph.program.operations if op.name in selections.PIECEWISE for p in op.parents]
-    return max((graph.degrees[p] for p in parents), default=0)
+# ---------------------------------------------------------------- regions
 
 
 def _require_piecewise_linear(graph):
-    if _guard_degree(graph) > 1:
+    if guard_degree(graph) > 1:
         raise ValueError(
             "region needs guards that are affine on every piece, and one of f is not (or not known to be); "
             "boundary_point finds kinks of such functions, limiting_gradients and limiting_hessians their derivatives"
@@ -282,30 +145,40 @@ def _require_piecewise_linear(graph):
         )
 
 
-def _listed(names):
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more kinks" if len(names) > 5 else "")
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """A z <= b for every guard of a piece that is not constant on it: rows of unit norm, `guards` their numbers."""
+
+    guards: np.ndarray
+    A: np.ndarray
+    b: np.ndarray
+    slack: np.ndarray
+    tape: Tape  # at 0
 
 
-# ---------------------------------------------------------------- regions
+def _rows(piece, x, tol):
+    """The rows of a piece with affine guards around x, a point strictly inside."""
+    walls, origin = wall_values(piece, x), wall_values(piece, np.zeros(x.size))  # constant terms are the values at 0
+    gradients = wall_gradients(piece, walls)
+    length = np.linalg.norm(gradients, axis=1)
+    live = np.flatnonzero((length > 0) & ~walls.zero(tol))
+    toward, length = -np.sign(walls.values[live]), length[live]
+    A, b = (toward / length)[:, None] * gradients[live] + 0.0, -toward * origin.values[live] / length + 0.0
+    return _Rows(live, A, b, np.abs(walls.values[live]) / length, origin.tape)
 
 
 def _region(graph, x, branches, tol) -> Region:
-    piece = _piece(graph, x, branches, tol)
-    walls = _walls(piece, x)
-    gradients = _gradients(piece, walls)
-    length = np.linalg.norm(gradients, axis=1)
-    live = np.flatnonzero((length > 0) & ~walls.zero(tol))
-    toward = -np.sign(walls.values[live]) / length[live]
-    A, slack = toward[:, None] * gradients[live] + 0.0, np.abs(walls.values[live]) / length[live]
-    facets = _irredundant(A, slack)
-    origin = _walls(piece, np.zeros(graph.size))  # affine, so the constant terms are the values there
+    """The region of these branches around x, a point strictly inside."""
+    piece = open_piece(graph, x, branches, tol)
+    rows = _rows(piece, x, tol)
+    facets, names = _irredundant(rows.A, rows.slack), piece.names
     require_same_value(graph, graph.source, x)
     return Region(
-        A[facets],
-        -(toward * origin.values[live])[facets] + 0.0,
+        rows.A[facets],
+        rows.b[facets],
         piece.pattern,
-        *_affine_map(graph, origin.tape),
-        tuple(piece.names[live[k]] for k in facets),
+        *_affine_map(graph, rows.tape),
+        tuple(names[k] for k in rows.guards[facets]),
         x,
         graph,
     )
@@ -322,53 +195,93 @@ def _affine_map(graph, tape):
 
 
 def _irredundant(A, slack):
-    """Indices, in order, of the rows of A y <= slack that bound it; slack > 0, unit rows; the first of equal rows."""
+    """Indices, in order, of the rows of A y <= slack that bound it; slack > 0, unit rows; the first of equal rows.
+
+    First the facets that a few rays find. Then, as in Clarkson (FOCS 1994), a row is tested against the facets known so
+    far, and a point beyond it and within those leads from the interior through a new one.
+    """
     if not len(A):
         return []
-    n = A.shape[1]
-    rays = np.vstack([A, np.random.default_rng(n).standard_normal((32 * n, n))])
+    units, slack = _lifted(A, slack)
+    certain = _first_met(A, slack, units)
+    facets = certain.tolist()
+    for k in range(len(A)):
+        while k not in facets and (way := _beyond(units, k, facets)) is not None:
+            times = _times(A @ way, slack)
+            times[facets] = np.inf  # met after row k, if at all
+            facets.append(int(np.argmax(times <= times.min() * (1 + TOL))))
+    for k in sorted(set(facets).difference(certain), reverse=True):  # of rows met together one may be no facet
+        others = [i for i in facets if i != k]
+        if _beyond(units, k, others) is None:
+            facets = others
+    return sorted(facets)
+
+
+def _first_met(A, slack, units):
+    """Indices of rows that one of k rays from 0 meets first, and alone: facets, as a point beyond that row only shows.
+
+    With B = A / slack and P = B B^+, ray k is B^+ e_k and meets row i at time 1 / P_ik. As P^2 = P, row k comes first
+    if its leverage P_kk exceeds 1/2, and the leverages sum to the rank: in many dimensions nearly all facets are found.
+    """
+    U, scales, V = np.linalg.svd(A / slack[:, None], full_matrices=False)
+    rank = np.count_nonzero(scales > SOLVED * scales[0])
+    rays = (U[:, :rank] / scales[:rank]) @ V[:rank]
+    times = _times(rays @ A.T, slack)
+    met = np.isfinite(times).any(axis=1)
+    rays, times, each = rays[met], times[met], np.arange(np.count_nonzero(met))
+    first, soonest = times.argmin(axis=1), times.min(axis=1)
+    times[each, first] = np.inf
+    points = np.column_stack([np.minimum(2 * soonest, (soonest + times.min(axis=1)) / 2)[:, None] * rays, each >= 0])
+    inside = points @ units.T / np.linalg.norm(points, axis=1, keepdims=True)
+    inside[each, first] *= -1
+    return np.unique(first[inside.min(axis=1) > _MARGIN])
+
+
+def _times(speeds, slack):
+    """When rays from 0 meet the walls; infinity for those they do not approach."""
     with np.errstate(all="ignore"):
-        reach = np.where(rays @ A.T > 0, slack / (rays @ A.T), np.inf)
-    found = np.unique(reach.argmin(axis=1))  # nearly all facets; what these make redundant is so
-    same = [np.abs(A - A[k]).max(axis=1) + np.abs(slack / slack[k] - 1) <= TOL for k in found]
-    hit = np.unique([np.argmax(each) for each in same])
-    kept = [k for k in range(len(A)) if k in hit or _beyond(A[[k, *hit]], slack[[k, *hit]], 0) is not None]
-    for k in reversed(kept):
-        if _beyond(A[kept], slack[kept], kept.index(k)) is None:
-            kept.remove(k)
-    return kept
+        return np.where(speeds > 0, slack / speeds, np.inf)
 
 
-def _beyond(A, slack, k):
-    """y with A_k y > slack_k and A_i y < slack_i for the others, or None: then row k is redundant. slack > 0."""
-    reach = float(np.median(slack))
-    rows = np.column_stack([-A, slack / reach])
-    rows[k] *= -1
-    lifted, _, _ = strict_direction(np.vstack([rows, np.eye(1, rows.shape[1], rows.shape[1] - 1)]))
-    return None if lifted is None else reach * lifted[:-1] / lifted[-1]
+def _lifted(A, slack):
+    """(units (k, n + 1), slack): y is within row i iff units_i . (y, 1) > 0, rows of norm 1.
+
+    Lengths, the slack returned too, are in units of the polyhedron: the median distance at which its normals leave it.
+    """
+    if len(A):
+        slack = slack / np.median(_times(A @ A.T, slack).min(axis=1))
+    rows = np.column_stack([-A, slack])
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True), slack
 
 
-def _across(region, k) -> Region:
-    graph, normal = region._graph, region.A[k]
-    slack = region.b - region.A @ region.interior
-    way = _beyond(region.A, slack, k)
+def _beyond(units, k, others):
+    """A direction from 0 that leaves through row k before it meets the others, or None where none does so clearly."""
+    top = np.eye(1, units.shape[1], units.shape[1] - 1)
+    found, _, _ = min_norm_direction(np.vstack([-units[k], units[others], top]), _MARGIN)
+    return None if found is None else found[:-1]
+
+
+def _across(region, piece, rows, units, k) -> Region:
+    graph, normal, level = region._graph, region.A[k], region.b[k]
     too_thin = f"row {k} of A ({region.names[k]}) has no facet, or one too thin for floating point to cross"
-    if way is None:
+    way = _beyond(units, k, [i for i in range(len(region.b)) if i != k])
+    here = np.abs(rows.A - normal).max(axis=1) + np.abs(rows.b - level) / unit_of(region.interior) <= SOLVED
+    if way is None or not here.any():
         raise ValueError(too_thin)
-    p = region.interior + slack[k] / (normal @ way) * way  # inside the facet, as way leaves through no other
-    p = p - (normal @ p - region.b[k]) * normal
-    branches, _ = _choice(graph, p, normal, SOLVED)
-    onward = _first_zero(_piece(graph, p, branches, SOLVED), p, normal, SOLVED)[0]
-    step = min(onward / 2, unit_of(p))
-    found = _region(graph, p + step * normal, branches, SOLVED)
-    if found.pattern == region.pattern:
+    p = region.interior + (level - normal @ region.interior) / (normal @ way) * way  # way leaves through no other facet
+    p = settled(piece, p - (normal @ p - level) * normal, rows.guards[here], region.interior)[0]
+    branches, _ = choice_at(graph, p, normal, SOLVED)
+    onward = _first_zero(open_piece(graph, p, branches, SOLVED), p, normal, SOLVED)[0]
+    inside = p + min(onward / 2, unit_of(p)) * normal
+    found = _region(graph, inside, branches, SOLVED)
+    if found.pattern == region.pattern or choice_at(graph, inside, None, SOLVED)[1]:
         raise ValueError(too_thin)
     return found
 
 
 def _first_zero(piece, y, d, tol):
     """(t, guard, slope) of the first affine guard, not zero at y, to vanish at y + t d, t > 0; or (inf, None, 0)."""
-    here, there = _walls(piece, y), _walls(piece, y + unit_of(y) * d)
+    here, there = wall_values(piece, y), wall_values(piece, y + unit_of(y) * d)
     rise = there.values - here.values
     parallel = np.abs(rise) <= SOLVED * np.maximum(here.scales, there.scales)
     nearing = ~here.zero(tol) & ~parallel & (here.values * rise < 0)
@@ -384,25 +297,25 @@ def _first_zero(piece, y, d, tol):
 
 
 def _along(graph, x, d, tol):
-    branches, _ = _choice(graph, x, d, tol)
-    piece = _piece(graph, x, branches, tol)
-    t, first = (_affine_ray if _guard_degree(graph) <= 1 else _sampled_ray)(piece, x, d, tol)
+    branches, _ = choice_at(graph, x, d, tol)
+    piece = open_piece(graph, x, branches, tol)
+    t, first = (_affine_ray if guard_degree(graph) <= 1 else _sampled_ray)(piece, x, d, tol)
     if first is None:
         raise ValueError("no kink was met along direction: no guard changes sign on the piece that begins at x")
-    return _settled(piece, x + t * d, [first], x)[0]
+    return settled(piece, x + t * d, [first], x)[0]
 
 
 def _affine_ray(piece, x, d, tol):
     t, first, slope = _first_zero(piece, x, d, tol)
     if first is not None:
         for _ in range(3):  # the guard as evaluated at the point has the last word
-            t -= _walls(piece, x + t * d).values[first] / slope
+            t -= wall_values(piece, x + t * d).values[first] / slope
     return t, first
 
 
 def _sampled_ray(piece, x, d, tol):
     def guards(t):
-        walls = _walls(piece, x + t * d)
+        walls = wall_values(piece, x + t * d)
         return np.where(walls.zero(SOLVED if t else tol), 0.0, walls.values)
 
     start, before = 0.0, guards(0.0)
@@ -423,16 +336,16 @@ def _root(guards, j, start, end):
 
 
 def _nearest(graph, x, tol):
-    branches, met = _choice(graph, x, None, tol)
+    branches, met = choice_at(graph, x, None, tol)
     if met:
         return x
-    piece = _piece(graph, x, branches, tol)
-    walls = _walls(piece, x)
-    order = _by_distance(walls, _gradients(piece, walls), [])
+    piece = open_piece(graph, x, branches, tol)
+    walls = wall_values(piece, x)
+    order = by_distance(walls, wall_gradients(piece, walls), [])
     if not len(order):
         raise ValueError("f has no kink to be found from x: no guard changes on the piece around it")
-    affine = _guard_degree(graph) <= 1
-    feet = [_common_zero(piece, [j], x, foot=True) for j in order[: 1 if affine else _CANDIDATES]]
+    affine = guard_degree(graph) <= 1
+    feet = [common_zero(piece, [j], x, foot=True) for j in order[: 1 if affine else CANDIDATES]]
     found = [foot for foot in feet if foot is not None]
     if not found:
         raise ValueError("no guard near x could be brought to zero; pass a direction")
@@ -440,161 +353,3 @@ def _nearest(graph, x, tol):
     if affine:
         return nearest
     return _along(graph, x, (nearest - x) / np.linalg.norm(nearest - x), tol)
-
-
-def _by_distance(walls, gradients, active):
-    """Guards by their distance, to first order, within the common zeros of the active ones; no parallel ones."""
-    length = np.linalg.norm(gradients, axis=1)
-    basis = np.linalg.qr(gradients[active].T)[0]
-    within = np.linalg.norm(gradients - gradients @ basis @ basis.T, axis=1)
-    met = np.flatnonzero((length > 0) & (within > TOL * length))
-    return met[np.argsort(np.abs(walls.values[met]) / within[met], kind="stable")]
-
-
-def _miss(walls, which):
-    """The largest |guard| / scale of these guards."""
-    return float(np.max(np.abs(walls.values[which]) / np.maximum(walls.scales[which], np.finfo(float).tiny)))
-
-
-def _settled(piece, z, which, start):
-    """(point, walls, miss): z, or z less the entries below rounding, where that brings these guards to zero.
-
-    A guard that is one product w z_i has itself for a scale, so only an exact zero counts.
-    """
-    walls = _walls(piece, z)
-    miss = _miss(walls, which)
-    tiny = (z != 0) & (np.abs(z) <= SOLVED * max(np.abs(start).max(), np.abs(z).max()))
-    if miss > SOLVED and tiny.any():
-        cleared = np.where(tiny, 0.0, z)
-        there = _walls(piece, cleared)
-        if _miss(there, which) <= SOLVED:
-            return cleared, there, _miss(there, which)
-    return z, walls, miss
-
-
-@np.errstate(all="ignore")
-def _common_zero(piece, which, start, *, foot=False):
-    """A common zero of these guards near start, by least-norm Newton steps down to rounding; None if lost.
-
-    With `foot` each step is measured from start: the limit is a stationary point of the distance to it.
-    """
-    which, z, kept, best = sorted(which), start, None, np.inf
-    try:
-        for _ in range(50):
-            z, walls, miss = _settled(piece, z, which, start)
-            if not miss < best and best <= SOLVED:
-                break
-            if miss < best:
-                kept, best = z, miss
-            slopes, base = _gradients(piece, walls, which), start if foot else z
-            z = base + np.linalg.lstsq(slopes, slopes @ (z - base) - walls.values[which], rcond=None)[0]
-    except _LOST:
-        pass
-    return kept if best <= SOLVED else None
-
-
-# ---------------------------------------------------------------- vertices
-
-
-def _starts(x):
-    yield x
-    rng = np.random.default_rng(x.size)
-    for radius in np.geomspace(1 / 16, 2.0**11, _RESTARTS):
-        way = rng.standard_normal(x.size)
-        yield x + unit_of(x) * radius * way / np.linalg.norm(way)
-
-
-def _vertex(graph, x, units, tol):
-    most = 0
-    for start in _starts(x):
-        try:
-            z, reached = _descend(graph, start, units, tol)
-            if reached == units and len(germ(graph, z, tol=tol).kinks) >= units:
-                return z
-        except _LOST:
-            continue
-        most = max(most, reached)
-    raise ValueError(
-        f"{units} guards were to vanish together, and from {_RESTARTS + 1} points around x at most {most} did; ask for "
-        "fewer units or start elsewhere"
-    )
-
-
-@np.errstate(all="ignore")
-def _descend(graph, x, units, tol):
-    """(z, number of independent guards that are zero there), z on the boundary of the piece at x."""
-    branches, _ = _choice(graph, x, None, tol)
-    piece, z, active = _piece(graph, x, branches, tol), x, []
-    walls = _walls(piece, x)
-    gradients = _gradients(piece, walls)
-    side = np.where(walls.zero(tol), 0.0, np.sign(walls.values))
-    affine = _guard_degree(graph) <= 1
-    while len(active) < units:
-        for j in _by_distance(walls, gradients, active)[:_CANDIDATES]:
-            ahead = _common_zero(piece, [*active, j], z)
-            if ahead is not None:
-                there = _walls(piece, ahead)
-                if np.all((there.values * side >= 0) | there.zero(tol)):  # still on the piece, as feet are
-                    break
-        else:
-            break
-        z, walls, active = ahead, there, [*active, j]
-        gradients = gradients if affine else _gradients(piece, walls)
-    return z, len(active)
-
-
-def _checked_names(graph, x, units, tol):
-    if not np.iterable(units):
-        raise ValueError(f"units is a number of guards or the names of kinks; got {units!r}")
-    names = [units] if isinstance(units, str) else list(units)
-    known = _piece(graph, x, _choice(graph, x, None, tol)[0], tol).names
-    if unknown := [name for name in names if name not in known]:
-        raise ValueError(f"units names {unknown[0]!r}, no kink of f; it has {_listed(known) or 'none'}")
-    if not 1 <= len(set(names)) == len(names) <= graph.size:
-        raise ValueError(f"units must name between 1 and {graph.size} kinks (one a variable), none twice; got {names}")
-    return names
-
-
-def _meeting(graph, x, names, tol):
-    least = np.inf
-    for start in _starts(x):
-        try:
-            z, miss = _approach(graph, start, names, tol)
-        except _LOST:
-            continue
-        if z is not None:
-            return z
-        least = min(least, miss)
-    raise ValueError(
-        f"{_listed(names)} were not found to vanish together from {_RESTARTS + 1} points around x: the nearest miss is "
-        f"|guard| = {least:.2g} of its scale; they may never do so"
-    )
-
-
-@np.errstate(all="ignore")
-def _approach(graph, start, names, tol):
-    """(a common zero of the named guards or None, the miss), by damped Newton steps on the piece at hand."""
-
-    def look(y):
-        piece = _piece(graph, y, _choice(graph, y, None, tol)[0], tol)
-        walls = _walls(piece, y)
-        bearing = {name: [] for name in names}
-        for j, name in enumerate(piece.names):
-            bearing.get(name, []).append(j)
-        return piece, walls, sorted(min(each, key=lambda j: abs(walls.values[j])) for each in bearing.values())
-
-    z, (piece, walls, which) = start, look(start)
-    for _ in range(50):
-        y, _, miss = _settled(piece, z, which, start)
-        if miss <= SOLVED:
-            return y, miss
-        step = np.linalg.lstsq(_gradients(piece, walls, which), -walls.values[which], rcond=TOL)[0]
-        size = np.linalg.norm(walls.values[which])
-        for shrink in 0.5 ** np.arange(8):
-            ahead = look(z + shrink * step)
-            if np.linalg.norm(ahead[1].values[ahead[2]]) < (1 - shrink / 4) * size:
-                break
-        else:
-            break
-        z, (piece, walls, which) = z + shrink * step, ahead
-    return None, _miss(walls, which)

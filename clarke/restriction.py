@@ -14,10 +14,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from . import compiled
 from .halfspaces import ROUNDING, min_norm_direction
 
 BLOCK = 2**16  # entries of the arrays (rows, points) worked on at a time: they fit in the cache
 BATCH = 2**21  # entries of the restricted rows held at a time, for each dimension
+COMPILED: bool | None = None  # by numba: None where it is installed, True or False to insist
+WORTH = 2000  # cells in general position from which the compiled route is taken: loading it costs more than fewer do
 PIECES = 16  # parts of the work handed to a mapper where there may be many cells
 
 
@@ -74,8 +77,26 @@ def float_route(fence, rows, isotropic, tol, limit, run):
     if basis.shape[1] > 2:
         flats, _, doubts = _tidy(flats, tol)
     bound = sum(math.comb(len(every), i) for i in range(basis.shape[1]))
+    if not doubts and basis.shape[1] > 2 and len(flats.rows) and bound > WORTH and _compiled():
+        (points,) = run(partial(_depth_first, flats, tol, limit), [seed])
+        if points is not None:
+            return points @ basis.T, ()
     points, _, more = _cells(flats, tol, limit, (seed, int(isotropic)), run, PIECES if bound > 100_000 else 1)
     return points @ basis.T, (*doubts, *more)
+
+
+def _compiled():
+    return compiled.available() if COMPILED is None else COMPILED
+
+
+def _depth_first(flats, tol, limit, seed):
+    """The cells of a sole flat by the compiled recursion; None where that is in doubt."""
+    rows, noise, points, fence = flats
+    there = rows[0].any(axis=1)
+    found = compiled.cells(rows[0, there], noise[0, there], there[:fence].sum(), points[0], tol, limit, seed)
+    if found.status == compiled.TOO_MANY:
+        raise TooManyChambers(found.known, limit)
+    return found.points if found.status == compiled.SETTLED else None
 
 
 def _position(rows, isotropic):

@@ -17,6 +17,18 @@ from clarke import arrangements, halfspaces, restriction
 from clarke.arrangements import Chambers, TooManyChambers, chambers
 from clarke.halfspaces import strict_direction
 
+
+@pytest.fixture(autouse=True, scope="module", params=["numpy", "numba"])
+def route(request):
+    """Every law of this file holds for both routes."""
+    if request.param == "numba":
+        pytest.importorskip("numba")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(restriction, "COMPILED", request.param == "numba")
+        patch.setattr(restriction, "WORTH", 0)
+        yield request.param
+
+
 small = st.integers(-2, 2)
 slow = settings(deadline=None, max_examples=60)
 
@@ -186,7 +198,7 @@ def test_one_linear_program_for_each_sign_vector_finds_the_same_chambers(case):
 @given(arrangements_in_cones(rows=8, columns=5, cones=6))
 def test_exact_and_tolerance_answers_agree_on_integers(case):
     normals, offsets, cone = case
-    rough = chambers(normals, offsets=offsets, cone=cone)
+    rough = chambers(normals.astype(float), offsets=offsets, cone=cone)
     exact = chambers(normals, offsets=offsets, cone=cone, exact=True)
     assert rough.complete
     assert exact.complete
@@ -351,6 +363,23 @@ def test_the_tolerance_and_the_exact_question_differ_on_rounding_noise():
     assert exact.complete
 
 
+def test_integers_are_answered_exactly_and_the_reason_says_how(monkeypatch):
+    whole = np.array(roots(5), dtype=int)
+    assert "as many as the proved count" in chambers(whole).reason
+    assert "at tolerance 1e-09" in chambers(whole.astype(float)).reason
+    assert "at tolerance 1e-09" in chambers(whole, cone=[[1, 0, 0, 0, 0]]).reason
+    monkeypatch.setattr(arrangements, "count_chambers", lambda *_, **__: 119)
+    found = chambers(whole)  # a list that is not as long as it should be is made again in integers
+    assert len(found) == 120
+    assert found.reason.startswith("deletion-restriction in exact arithmetic")
+
+
+@pytest.mark.parametrize(("k", "n"), [(20, 6), (18, 10)])
+def test_a_moment_curve_is_proved_by_its_count_or_flagged(k, n):
+    found = chambers(np.vander(1.0 + np.arange(k), n, increasing=True))
+    assert len(found) == generic(k, n) or not found.complete
+
+
 def test_an_ambiguity_too_large_to_decide_unasked_is_reported():
     rng = np.random.default_rng(0)
     normals = rng.normal(size=(24, 6))
@@ -366,6 +395,7 @@ def test_a_broken_count_identity_is_a_flag(monkeypatch):
     def lazy(letters, margin, flat, shift):
         return flat.astype(np.uint64) << shift
 
+    monkeypatch.setattr(restriction, "COMPILED", False)
     monkeypatch.setattr(restriction, "_key", lazy)
     monkeypatch.setattr(arrangements, "UNASKED", 0)
     found = chambers(np.eye(4))
@@ -410,7 +440,7 @@ def test_fractions_and_large_integers_count_exactly():
     assert found.complete
     tiny = np.array([[Fraction(1, 10**400), 0], [0, 1]], dtype=object)
     assert len(chambers(tiny, exact=True)) == 4
-    assert len(chambers(tiny)) == 2  # floats see a zero row
+    assert len(chambers(tiny)) == 4  # where floats would see a zero row
 
 
 def test_chambers_too_thin_for_floats_keep_their_signs_and_have_margin_zero():
@@ -515,7 +545,8 @@ def test_the_same_input_gives_the_same_output_for_every_mapper(capsys):
     assert "chambers: 100%" in capsys.readouterr().err
 
 
-def test_the_work_is_cut_into_pieces_only_where_it_is_large():
+def test_the_work_is_cut_into_pieces_only_where_it_is_large(monkeypatch):
+    monkeypatch.setattr(restriction, "COMPILED", False)
     pieces = []
 
     def counting(work, items):

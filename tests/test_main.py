@@ -12,6 +12,7 @@ from strategies import TINY_NNET
 import clarke
 from clarke.__main__ import _json, main
 from clarke.importers.nnet import from_nnet
+from clarke.shards import read_chambers
 
 ACAS = Path(__file__).resolve().parents[2] / "shared" / "data" / "acasxu" / "ACASXU_experimental_v2a_1_1.nnet"
 
@@ -164,10 +165,36 @@ def test_chambers_are_counted_from_three_kinds_of_file(here, capsys):
         assert capsys.readouterr().out.startswith("6 chambers\ncomplete: yes, ")
 
 
+def test_offsets_make_an_arrangement_affine(here, capsys):
+    np.save("normals.npy", [[1, 0], [0, 1], [1, 1]])
+    np.savetxt("offsets.csv", [0, 0, 1], delimiter=",")
+    assert printed(capsys, "chambers", "normals.npy", "--offsets", "offsets.csv")["chambers"] == 7
+    counted = printed(capsys, "chambers", "normals.npy", "--offsets", "offsets.csv", "--count")
+    assert counted == {"chambers": 7, "characteristic polynomial": [1, -3, 3]}
+    assert main(["chambers", "normals.npy", "--count"]) == 0
+    assert capsys.readouterr().out == "6 chambers\ncharacteristic polynomial: 1 -3 2\n"
+
+
+def test_chambers_are_written_in_shards_and_the_same_command_goes_on(here, capsys):
+    np.save("normals.npy", np.eye(5))
+    for _ in range(2):
+        data = printed(capsys, "chambers", "normals.npy", "--out", "shards")
+        assert data["chambers"] == sum(len(shard) for shard in read_chambers("shards")) == 32
+        assert data["complete"] is True
+        Path("shards/shard-000000.npz").unlink()
+    assert main(["chambers", "normals.npy", "--out", "shards"]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("32 chambers\ncomplete: yes, ")
+    assert said.out.endswith("written to shards: 1 shards\n")
+    assert "shards: 100%" in said.err
+    assert main(["chambers", "normals.npy", "--out", "shards", "--exact"]) == 2
+    assert "exact changed since they were written" in " ".join(capsys.readouterr().err.split())
+
+
 def test_chambers_are_counted_exactly_if_asked(here, capsys):
     Path("thin.json").write_text("[[1, 0], [1, 1e-12], [0, 1]]")
     assert printed(capsys, "chambers", "thin.json", "--exact", "--max-chambers", "6")["chambers"] == 6
-    assert "exact arithmetic; the count" in printed(capsys, "chambers", "thin.json", "--exact")["reason"]
+    assert "as many as the proved count" in printed(capsys, "chambers", "thin.json", "--exact")["reason"]
 
 
 def test_json_has_a_list_of_scalars_on_one_line(here, capsys):
@@ -215,6 +242,10 @@ def test_json_has_a_list_of_scalars_on_one_line(here, capsys):
         ("study commandline_model:abs_3 --at 0,0,0 --max-chambers 7", "more than max_chambers=7"),
         ("audit commandline_model:abs_3 --at 0,0,0 --max-chambers 7", "more than max_chambers=7"),
         ("chambers plane.json --max-chambers 5", "more than max_chambers=5"),
+        ("chambers plane.json --count --exact", "--count lists no chambers and is always exact"),
+        ("chambers plane.json --offsets missing.csv", "clarke: missing.csv: No such file or directory"),
+        ("chambers plane.json --offsets empty.csv", "empty.csv: no offsets"),
+        ("chambers plane.json --offsets plane.json", "plane.json: offsets must be"),
         ("audit commandline_model:half --at 1,2,", "--at takes numbers"),
         ("audit commandline_model:hidden --at 1", "a comparison (greater) of a traced value would hide a branch"),
         ("audit commandline_model --at 1", "'commandline_model' is no function: audit takes module:function only"),
