@@ -355,8 +355,8 @@ def compare(names, tree, ours, check, rate):
     Returns clarke's rates over the tree's, a route each, and how often clarke called linprog and nnls.
     """
     calls, solved, kept = [], Counter(), []
-    for compiled in ROUTES.values():
-        with route(compiled), counted(solved):
+    for by_numba in ROUTES.values():
+        with route(by_numba), counted(solved):
             check(found := ours())
 
         def call(compiled=compiled):

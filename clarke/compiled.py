@@ -52,14 +52,15 @@ def available() -> bool:
 def cells(rows, noise, fence, point, tol, limit, seed) -> Cells:
     """The cells into which rows[fence:] cut the open cone rows[:fence] @ y > 0.
 
-    rows (m, d), d >= 2, of unit length, no two parallel; noise (m,) their rounding errors; fence >= 1; point (d,) in
-    the cone, needed where d > 2 and fence > 1; random steps are drawn from seed >= 0. ImportError without numba.
+    rows (m, d), d >= 2, of unit length; noise (m,) their rounding errors; fence >= 1; point (d,) in the cone, needed
+    where d > 2 and fence > 1; random steps are drawn from seed >= 0. ImportError without numba.
     """
     m, d = rows.shape
     top = max(d, 3)
     order = _independent_first(rows, fence)
     flats, stacks, block = _room(m, top)
-    flats.rows[top, :d, :m], flats.noise[top, :m] = rows[order].T, np.asarray(noise)[order]
+    flats.rows[top, :d, :m], flats.noise[top : top + 2, :m] = rows[order].T, np.asarray(noise)[order]
+    block.real[2, :m] = 1.0  # their lengths
     flats.middle[top, :d], flats.size[top], flats.walls[top] = point, m, fence
     steps = np.random.default_rng(seed).uniform(0.35, 0.65, 1024)  # not halves: walls may be symmetric
     status = MORE
@@ -85,8 +86,6 @@ class _Flats(NamedTuple):
     inverse: np.ndarray  # 1 / |row . h|
     middle: np.ndarray  # a point in the cone
     dead: np.ndarray  # does row i miss the cone?
-    plus: np.ndarray  # words: is a point known on the positive side of row i?
-    minus: np.ndarray
     size: np.ndarray  # how many rows
     walls: np.ndarray  # the first of which are walls
     rank: np.ndarray  # or independent
@@ -127,7 +126,6 @@ def _room(m, top):
     """Everything the recursion writes to: allocated here, as reference counts would take a third of its time."""
     width, words, flats = -(-top // 4) * 4, -(-m // 64), top + 3
     shapes = (width, m), (top + 1, top), (m,), (m,), (top,)
-    signs = (np.zeros((flats, n), np.int64) for n in (m, words, words))
     counts = (np.zeros(flats, np.int64) for _ in range(9))
     scalars = np.array([top, 1, 0, 0, 0, 0], np.int64)
     lengths = (1024 * words if words > 1 else 0, 1024, 1024)
@@ -144,7 +142,7 @@ def _room(m, top):
         np.zeros((3, m + 2), np.int64),
         np.zeros((3, m + 2)),
     )
-    arrays = *(np.zeros((flats, *shape)) for shape in shapes), *signs, *counts, scalars
+    arrays = *(np.zeros((flats, *shape)) for shape in shapes), np.zeros((flats, m), np.int64), *counts, scalars
     return _Flats._make(arrays), stacks, block
 
 
@@ -191,7 +189,7 @@ def _compiled() -> Any:
     from numba import njit
     from numba.extending import register_jitable
 
-    for part in (_products, _signs, _plane, _mirror, _merge, _dual, _crossing, _strict, _store, _sides):
+    for part in (_products, _signs, _plane, _mirror, _merge, _dual, _crossing, _strict, _store):
         register_jitable(fastmath=FASTMATH)(part)
     options = {"nogil": True, "fastmath": FASTMATH, "error_model": "numpy"}
     try:
@@ -469,31 +467,41 @@ def _strict(rows, e, m, rough, tol, point):
     Lawson and Hanson: |U' w|^2 + (1 - sum w)^2 is least, over w >= 0, at a multiple of the weights of the point of
     conv U nearest to 0; least squares on the support by Gram-Schmidt, twice. 1 is proved by y, 0 by U' w = 0.
     """
-    n = e + 1
-    work, number = np.zeros((5, m + n + 1)), np.zeros((2, m + n + 1), np.int64)
-    weight, trial, residual, target = work[0], work[1], work[2], work[3]
-    support, inside = number[0], number[1]
-    Q, L = np.zeros((n + 1, n)), np.zeros((n + 1, n + 1))
-    size = 0
-    residual[e] = 1.0
+    n, wide = e + 1, max(1e-6, 10 * tol)
+    work, integer = np.zeros((4, m + n)), np.zeros((2, m + n), np.int64)
+    Q, L = np.empty((n, n)), np.empty((n, n))
+    verdict, size, done, total, length = (
+        -1,
+        0,
+        0,
+        0.0,
+        0.0,
+    )  # work: weights, trial, residual; integer: support, is it in
+    work[2, e] = 1.0
     for _ in range(3 * m + 30):
-        best, gain = -1, 1e-13
+        best, gain, least = -1, 1e-13, 1.0
         for i in range(m):
-            if inside[i] == 0:
-                value = residual[e]
+            value = 0.0
+            for k in range(e):
+                value += work[2, k] * rows[e, k, i]
+            least = min(least, -value)
+            if integer[1, i] == 0 and value + work[2, e] > gain:
+                best, gain = i, value + work[2, e]
+        if (length > 0 and least > wide * length) or best < 0 or size > e:
+            if length > 0 and least > max(tol, 1e-13) * length:
+                verdict = 1
                 for k in range(e):
-                    value += residual[k] * rows[e, k, i]
-                if value > gain:
-                    best, gain = i, value
-        if best < 0 or size > e:
+                    point[e, k] = -work[2, k] / length
+            elif length <= rough * total and rough <= tol:
+                verdict = 0
             break
-        support[size] = best
-        inside[best] = 1
+        integer[0, size], integer[1, best] = best, 1
         size += 1
-        while True:
-            for a in range(size):  # the columns (u, 1) of the support, orthonormalized
+        settled = False
+        while not settled:
+            for a in range(done, size):  # the columns (u, 1) of the support, orthonormalized
                 for k in range(e):
-                    Q[a, k] = rows[e, k, support[a]]
+                    Q[a, k] = rows[e, k, integer[0, a]]
                 Q[a, e] = 1.0
                 for b in range(a):
                     L[b, a] = 0.0
@@ -513,69 +521,51 @@ def _strict(rows, e, m, rough, tol, point):
                 L[a, a] = np.sqrt(c)
                 for k in range(n):
                     Q[a, k] /= L[a, a]
-                target[a] = Q[a, e]
+            done, settled, reach = size, True, 1.0
             for a in range(size - 1, -1, -1):
-                value = target[a]
+                value, i = Q[a, e], integer[0, a]
                 for b in range(a + 1, size):
-                    value -= L[a, b] * trial[support[b]]
-                trial[support[a]] = value / L[a, a]
-            reach = 1.0
+                    value -= L[a, b] * work[1, integer[0, b]]
+                work[1, i] = value / L[a, a]
+                if work[1, i] <= 0:
+                    settled = False
+                    reach = min(reach, work[0, i] / (work[0, i] - work[1, i]) if work[0, i] > 0 else 0.0)
+            kept = 0
             for a in range(size):
-                i = support[a]
-                if trial[i] <= 0:
-                    reach = min(reach, weight[i] / (weight[i] - trial[i]) if weight[i] > 0 else 0.0)
-            left = 0
-            for a in range(size):
-                i = support[a]
-                goes = trial[i] <= 0
-                weight[i] += reach * (trial[i] - weight[i])
-                if goes and weight[i] <= 1e-15:
-                    weight[i] = 0.0
-                    inside[i] = 0
+                i = integer[0, a]
+                work[0, i] += reach * (work[1, i] - work[0, i])
+                if work[1, i] <= 0 and work[0, i] <= 1e-15:
+                    work[0, i], integer[1, i] = 0.0, 0
+                    done = min(done, a)
                 else:
-                    support[left] = i
-                    left += 1
-            if left == size and reach == 1.0:
-                break
-            if left == size or left == 0:
+                    integer[0, kept] = i
+                    kept += 1
+            if kept == 0 or (kept == size and not settled):
                 return -1
-            size = left
+            size = kept
         for k in range(n):
-            residual[k] = 0.0
-        residual[e] = 1.0
+            work[2, k] = 0.0
+        work[2, e], total, length = 1.0, 0.0, 0.0
         for a in range(size):
-            i = support[a]
+            i = integer[0, a]
+            total += work[0, i]
             for k in range(e):
-                residual[k] -= weight[i] * rows[e, k, i]
-            residual[e] -= weight[i]
-    total, length = 0.0, 0.0
-    for a in range(size):
-        total += weight[support[a]]
-    for k in range(e):
-        length += residual[k] ** 2
-    length = np.sqrt(length)
-    if total <= 0:
-        return -1
-    if length > 0:
-        margin = 2.0
-        for i in range(m):
-            value = 0.0
-            for k in range(e):
-                value -= residual[k] * rows[e, k, i]
-            margin = min(margin, value / length)
-        if margin > max(tol, 1e-13):
-            for k in range(e):
-                point[e, k] = -residual[k] / length
-            return 1
-    return 0 if length / total <= rough and rough <= tol else -1
+                work[2, k] -= work[0, i] * rows[e, k, i]
+        work[2, e] -= total
+        for k in range(e):
+            length += work[2, k] ** 2
+        length = np.sqrt(length)
+    return verdict
 
 
 def _crossing(rows, e, fence, h, points, s, base, count, point):
-    """Where a segment between two of the points crosses h, restricted to h as by _mirror: its distance to the walls.
+    """A point of h likely to be in the cone, restricted to h as by _mirror, and its distance to the walls.
 
-    The points are those farthest from h on its two sides; 0 if there are none.
+    It is in the cone, and where a segment crosses h, if points known, (e + 1)-dimensional, are on both sides of h: the
+    farthest are joined. Otherwise the nearest point known is projected.
     """
     above, under, over, beneath = 0.0, 0.0, base, base
+    least, nearest = 2.0, base
     for a in range(base, base + count * (e + 1), e + 1):
         value = 0.0
         for k in range(e + 1):
@@ -584,12 +574,20 @@ def _crossing(rows, e, fence, h, points, s, base, count, point):
             above, over = value, a
         elif value < under:
             under, beneath = value, a
-    if above <= 0 or under >= 0:
-        return 0.0
-    share, total, margin = above * points[s, beneath] - under * points[s, over], 0.0, 1.0
-    share /= h[0] + (1.0 if h[0] >= 0 else -1.0)
+        if abs(value) < abs(least):
+            least, nearest = value, a
+    both = above > 0 and under < 0
+    turn, total, margin = 1.0 if h[0] >= 0 else -1.0, 0.0, 1.0
+    if both:
+        share = (above * points[s, beneath] - under * points[s, over]) / (h[0] + turn)
+    else:
+        share = (points[s, nearest] - least * h[0]) / (h[0] + turn) + least
     for k in range(e):
-        point[e, k] = above * points[s, beneath + k + 1] - under * points[s, over + k + 1] - share * h[k + 1]
+        if both:
+            value = above * points[s, beneath + k + 1] - under * points[s, over + k + 1]
+        else:
+            value = points[s, nearest + k + 1]
+        point[e, k] = value - share * h[k + 1]
         total += point[e, k] ** 2
     for k in range(e):
         point[e, k] /= np.sqrt(total)
@@ -615,18 +613,10 @@ def _store(e, n, cell, place, fresh, signs, used, now, points, s, home, key, num
                 words[s, whole + cell[q] * used + w] = signs[w, q]
 
 
-def _sides(e, n, signs, used, plus, minus):
-    """Note which sides of which rows n points are on."""
-    for w in range(used):
-        for q in range(n):
-            plus[e, w] |= signs[w, q]
-            minus[e, w] |= ~signs[w, q]
-
-
 def _enumerate(flats, stacks, blocks, steps, planar, tol, limit):
     """Run until the top flat is done, or the status is another; after MORE, call again with longer stacks."""
-    rows, dual, noise, inverse, middle, dead, plus, minus = flats[:8]
-    size, walls, rank, stage, word, count, base, first, further, scalars = flats[8:]
+    rows, dual, noise, inverse, middle, dead = flats[:6]
+    size, walls, rank, stage, word, count, base, first, further, scalars = flats[6:]
     points, words, key, number = stacks
     block, fresh, real, bits, signs, whole, h, line, links, found = blocks
     near, low, part, step, scale = real[0], real[1], real[2], real[3], real[4]
@@ -639,6 +629,11 @@ def _enumerate(flats, stacks, blocks, steps, planar, tol, limit):
         count[3] = max(c, 0)
         return DOUBTFUL if c < 0 else TOO_MANY if c > limit else SETTLED
     if entering and e == top:
+        size[e], walls[e] = _merge(rows, noise, e, size[e], walls[e], part, 0.0, dead, tol, near)
+        if walls[e] < 1:
+            return SETTLED if walls[e] == 0 else DOUBTFUL
+        for i in range(size[e]):
+            noise[e, i] = part[i]
         rank[e] = _dual(rows, noise, e, size[e], tol, dual)
 
     while True:
@@ -670,10 +665,8 @@ def _enumerate(flats, stacks, blocks, steps, planar, tol, limit):
                         noise[d, i] = part[i]
                     rank[d] = _dual(rows, noise, d, kept, tol, dual)
                     size[d], walls[d] = kept, fenced
-                    if rank[d] < fenced:  # where two points known lie on its two sides, h meets the cone
-                        margin = 0.0
-                        if plus[e, j >> 6] & minus[e, j >> 6] & (1 << (63 - (j & 63))):
-                            margin = _crossing(rows, d, fenced, h, points, s, base[e], count[e], middle)
+                    if rank[d] < fenced:  # does h meet the cone?
+                        margin = _crossing(rows, d, fenced, h, points, s, base[e], count[e], middle)
                         if margin <= max(1e-6, 10 * tol):
                             rough = 0.0
                             for i in range(fenced):
@@ -688,8 +681,6 @@ def _enumerate(flats, stacks, blocks, steps, planar, tol, limit):
                     continue
                 for i in range(kept):
                     dead[d, i] = 0
-                for w in range(plus.shape[1]):
-                    plus[d, w] = minus[d, w] = 0
                 e, entering = d, True
                 continue
         elif e == top:
@@ -749,8 +740,6 @@ def _enumerate(flats, stacks, blocks, steps, planar, tol, limit):
                 _signs(rows, e, depth, 0, size[e], fresh, (lanes + 7) & ~7, part, signs)
                 now = word[e]
                 _store(e, lanes, cell, place, fresh, signs, used, now, points, s, home, key, number, left, words, far)
-                if walls[e] > 1:
-                    _sides(e, lanes, signs, used, plus, minus)
             count[e], stage[e] = c, j
             continue
 
@@ -857,8 +846,6 @@ def _enumerate(flats, stacks, blocks, steps, planar, tol, limit):
                     made += 1
             _signs(rows, e, depth, j + 1, size[e], fresh, (made + 7) & ~7, part, signs)
             _store(e, made, cell, place, fresh, signs, used, now, points, s, home, key, number, left, words, far)
-            if walls[e] > 1:
-                _sides(e, made, signs, used, plus, minus)
         if status != SETTLED:
             break
         count[e] = total

@@ -52,18 +52,20 @@ def iter_chambers(
     """The chambers of `chambers(normals, ...)`, none twice, as a generator of `Chambers`.
 
     normals (k, n), offsets (k,) or None, cone (c, n) or None, tol: as in `chambers`; so is exact=True,
-    and without it every cone is decided in floats first, for integers too. Each value has between 1 and `chunk` rows, lexicographic within it, with all k letters; only an empty
-    cone gives one value without rows. Memory is that of one call of `chambers` with at most `chunk`
-    of them, and of the depth of the tree, whatever their number in all.
+    and without it every cone is decided in floats first, for integers too. Each value has between 1
+    and `chunk` rows, lexicographic within it, with all k letters; only an empty cone gives one value
+    without rows. Memory is that of one call of `chambers` with at most `chunk` of them, and of the
+    depth of the tree, whatever their number in all.
 
     `complete` and `reason` speak of one cone, as they do in `chambers`; a hyperplane is left out of it
-    only where it misses it by a Gordan certificate within rounding. All are listed iff every value
-    is complete. Cones may differ in the question they answer (at tolerance,
-    or exact where floats decide nothing), as their reasons say; exact=True answers one throughout.
+    only where it misses it by a Gordan certificate within rounding. All are listed iff every value is
+    complete. Cones may differ in the question they answer (at tolerance, or exact where floats decide
+    nothing), as their reasons say: for noise of the size of rounding the values together then answer
+    neither. exact=True answers one throughout.
 
     `mapper` maps over parts of one cone. ValueError, at the call, for wrong arguments.
     """
-    if chunk != int(chunk) or chunk < 2:
+    if not isinstance(chunk, (int, np.integer)) or chunk < 2:
         raise ValueError(f"chunk must be an integer, at least 2 (a chamber and its mirror image); got {chunk!r}")
     given = arrangements._checked(normals, offsets, cone, tol, 2)
     return _stream(given, int(chunk), tol, exact, mapper, progress)
@@ -396,7 +398,7 @@ def write_chambers(
     if workers wrote elsewhere; what a worker raises comes through, and loses no finished shard.
     """
     given = arrangements._checked(normals, offsets, cone, tol, 2)
-    if shards is not None and (shards != int(shards) or shards < 1):
+    if shards is not None and (not isinstance(shards, (int, np.integer)) or shards < 1):
         raise ValueError(f"shards must be an integer, at least 1, or None; got {shards!r}")
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
