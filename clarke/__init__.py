@@ -13,6 +13,7 @@ The rooms are listed in docs/house.md; every function of the walk is public here
 
 from .arrangements import Chambers, TooManyChambers, chambers
 from .audit import Audit, check_ad
+from .blocks import HessianBlocks, KinkError, hessian_blocks
 from .counting import characteristic_polynomial, count_chambers
 from .fan import Fan, local_fan
 from .graph import Graph, from_function
@@ -55,8 +56,10 @@ __all__ = [
     "Chambers",
     "Fan",
     "Graph",
+    "HessianBlocks",
     "HiddenBranch",
     "Kink",
+    "KinkError",
     "LimitingGradients",
     "LimitingHessians",
     "LimitingJacobians",
@@ -79,6 +82,7 @@ __all__ = [
     "digits",
     "eigenvalue_interval",
     "from_function",
+    "hessian_blocks",
     "iter_chambers",
     "limiting_gradient",
     "limiting_gradients",

@@ -414,6 +414,12 @@ def pushforward(graph, tape, directions, branch_of):
         tangents.append(found)
 
 
+def jacobian_product(graph, tape, v):
+    """J v (flat) under tape.branches, by the adjoint of the reverse pass, which is linear in its cotangent."""
+    out = graph.program.output
+    return np.ravel(autograd.make_vjp(lambda c: pullback(graph, tape, {out: c})[0])(np.zeros(graph.shape))[0](v))
+
+
 def gradient(graph, x, branches, cotangents):
     """Gradient (n,) at x of the sum of <cotangent, value> under the branches; differentiable again."""
     return pullback(graph, run(graph, x, lambda i, op, args, sizes: branches[i]), cotangents)[0]

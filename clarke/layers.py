@@ -1,17 +1,44 @@
 """Node functions of a network, and the loss heads at its end.
 
-Each is an autograd.numpy function of the arrays of its parents, axis 0 counting samples, and lives
-at the top of this module, so that a network of them pickles. A head holds its targets and does its
-own averaging. Only `relu` has kinks.
+Each is an autograd.numpy function of the arrays of its parents, axis 0 counting samples, lives at the top of a module,
+so that a network of them pickles, and carries its derivatives in closed form (see `local`): a product with R
+directions is a few calls of BLAS, whatever R and the number of samples. A head holds its targets and does its own
+averaging. relu, leaky_relu, relu6, hard_tanh, absolute and max pooling have kinks; nothing else does.
 """
 # autograd.numpy has its names at run time only
 # pyright: reportAttributeAccessIssue=false
 
 from functools import partial
+from itertools import pairwise
 
 import autograd.numpy as np
 import numpy as onp
 from autograd.scipy.special import logsumexp
+
+from .activations import absolute, gelu, hard_tanh, leaky_relu, linear, relu, relu6, sigmoid, silu, softplus, tanh
+from .local import Factor, Local, closed_form
+
+__all__ = [
+    "absolute",
+    "add",
+    "affine",
+    "concatenate",
+    "cross_entropy",
+    "gelu",
+    "hard_tanh",
+    "leaky_relu",
+    "linear",
+    "product",
+    "relu",
+    "relu6",
+    "reshape",
+    "sigmoid",
+    "silu",
+    "softplus",
+    "squared_error",
+    "tanh",
+    "weight_decay",
+]
 
 
 def constant(name, value):
@@ -29,13 +56,56 @@ def constant(name, value):
     return array
 
 
+# ---------------------------------------------------------------- affine
+
+
+def _affine_derivatives(values, output, pieces):
+    a, W = values[0], values[1]
+    flat, (out, into) = a.reshape(-1, a.shape[-1]), W.shape
+    samples, before = len(a), a.shape[:-1]
+
+    def push(i, t):
+        if i == 0:
+            return t @ W.T
+        if i == 1:
+            return (flat @ t.swapaxes(1, 2)).reshape(len(t), *before, out)
+        return onp.broadcast_to(t.reshape(len(t), *(1 for _ in before), out), (len(t), *before, out))
+
+    def pull(i, c):
+        if i == 0:
+            return c @ W
+        rows = c.reshape(len(c), -1, out)
+        return rows.swapaxes(1, 2) @ flat if i == 1 else rows.sum(axis=1)
+
+    def second(i, j, delta, t):
+        if i == 0:
+            return (delta.reshape(-1, out) @ t).reshape(len(t), *a.shape)
+        return delta.reshape(-1, out).T @ t.reshape(len(t), -1, into)
+
+    def view(t):
+        return t.reshape(len(t), samples, -1, 1, out)
+
+    def patches(t):
+        return t.reshape(len(t), samples, -1, 1, into)
+
+    factors = {1: Factor(a.reshape(samples, -1, 1, into), view, {0: patches})}
+    if len(values) == 3:
+        factors[2] = Factor(onp.ones((samples, len(flat) // samples, 1, 1)), view)
+    return Local(push, pull, second, ((0, 1), (1, 0)), (0,), factors)
+
+
+def _affine_magnitude(values, sizes):
+    return sizes[0] @ sizes[1].T + (sizes[2] if len(sizes) == 3 else 0.0)
+
+
+@closed_form(_affine_derivatives, magnitude=_affine_magnitude)
 def affine(a, W, b=None):
-    """a W^T + b, shape (N, out), for a (N, in), W (out, in), b (out,) or none.
+    """a W^T + b, shape (N, ..., out), for a (N, ..., in), W (out, in), b (out,) or none.
 
     Raises ValueError for any other shapes: broadcasting a bias would change the number of units.
     """
-    if np.ndim(a) != 2 or np.ndim(W) != 2 or a.shape[1] != W.shape[1]:
-        raise ValueError(f"affine takes a (N, in), W (out, in); got {np.shape(a)}, {np.shape(W)}")
+    if np.ndim(a) < 2 or np.ndim(W) != 2 or a.shape[-1] != W.shape[1]:
+        raise ValueError(f"affine takes a (N, ..., in), W (out, in); got {np.shape(a)}, {np.shape(W)}")
     if b is None:
         return np.dot(a, W.T)
     if np.shape(b) != (W.shape[0],):
@@ -43,29 +113,146 @@ def affine(a, W, b=None):
     return np.dot(a, W.T) + b
 
 
-def linear(z):
-    """z itself."""
-    return z
+# ---------------------------------------------------------------- joining and reshaping
 
 
-def relu(z):
-    """max(z, 0), entry by entry: a kink wherever an entry of z is 0."""
-    return np.maximum(z, 0.0)
+def _equal_shapes(name, arrays):
+    if len({np.shape(a) for a in arrays}) != 1:
+        raise ValueError(f"{name} takes arrays of one shape; got {', '.join(str(np.shape(a)) for a in arrays)}")
 
 
-def tanh(z):
-    """tanh z, entry by entry."""
-    return np.tanh(z)
+def _every_sample(values):
+    return tuple(range(len(values))) if all(onp.ndim(v) and len(v) == len(values[0]) for v in values) else ()
 
 
-def sigmoid(z):
-    """1 / (1 + exp(-z)), entry by entry, by the half-angle formula, which never overflows."""
-    return (1.0 + np.tanh(z / 2.0)) / 2.0
+def _add_derivatives(values, output, pieces):
+    def along(i, t):
+        return t
+
+    return Local(along, along, samplewise=_every_sample(values))
+
+
+@closed_form(_add_derivatives, magnitude=lambda values, sizes: sum(sizes))
+def add(*arrays):
+    """The sum of arrays of one shape: a residual connection. A parent may be named twice."""
+    _equal_shapes("add", arrays)
+    return sum(arrays[1:], arrays[0])
+
+
+def _product_derivatives(values, output, pieces):
+    def along(i, t):
+        return t * values[1 - i]
+
+    def second(i, j, delta, t):
+        return t * delta
+
+    return Local(along, along, second, ((0, 1), (1, 0)), _every_sample(values))
+
+
+@closed_form(_product_derivatives, magnitude=lambda values, sizes: sizes[0] * sizes[1])
+def product(a, b):
+    """a * b, entry by entry, of two arrays of one shape: a gate. a may be b."""
+    _equal_shapes("product", (a, b))
+    return a * b
+
+
+def _concatenate_derivatives(values, output, pieces, axis=1):
+    axis = axis % onp.ndim(values[0])
+    ends = onp.cumsum([0, *(v.shape[axis] for v in values)])
+    spans = [(slice(None),) * (axis + 1) + (slice(a, b),) for a, b in pairwise(ends)]
+
+    def push(i, t):
+        whole = onp.zeros((len(t), *output.shape))
+        whole[spans[i]] = t
+        return whole
+
+    def pull(i, c):
+        return c[spans[i]]
+
+    return Local(push, pull, samplewise=_every_sample(values) if axis else ())
+
+
+@closed_form(_concatenate_derivatives, magnitude=lambda values, sizes, axis=1: onp.concatenate(sizes, axis=axis))
+def concatenate(*arrays, axis=1):
+    """Arrays joined along an axis; the default, 1, joins the features of each sample."""
+    return np.concatenate(arrays, axis=axis)
+
+
+def _reshape_derivatives(values, output, pieces, shape=(-1,)):
+    (a,) = values
+
+    def push(i, t):
+        return t.reshape(len(t), *output.shape)
+
+    def pull(i, c):
+        return c.reshape(len(c), *a.shape)
+
+    return Local(push, pull, samplewise=(0,))
+
+
+@closed_form(_reshape_derivatives, magnitude=lambda values, sizes, shape=(-1,): sizes[0].reshape(len(sizes[0]), *shape))
+def reshape(a, *, shape=(-1,)):
+    """Each sample in the given shape; by default flat, (N, ...) -> (N, features)."""
+    return np.reshape(a, (np.shape(a)[0], *shape))
+
+
+# ---------------------------------------------------------------- loss heads
+
+
+def _scalar(gradient, second):
+    """The Local of a scalar function of one array, a sum over axis 0, from its gradient and Hessian products."""
+    span = tuple(range(1, gradient.ndim + 1))
+
+    def push(i, t):
+        return onp.sum(t * gradient, axis=span)
+
+    def pull(i, c):
+        return c.reshape(-1, *(1 for _ in span)) * gradient
+
+    return Local(push, pull, second, ((0, 0),), (0,) if gradient.ndim else ())
+
+
+def _squared_error_derivatives(values, output, pieces, targets):
+    (y,) = values
+    N = len(targets)
+
+    def second(i, j, delta, t):
+        return t * (delta / N)
+
+    return _scalar((y - targets) / N, second)
+
+
+@closed_form(_squared_error_derivatives)
+def _squared_error(y, *, targets):
+    _check_matched(y, targets)
+    return np.sum((y - targets) ** 2) / (2.0 * len(targets))
 
 
 def squared_error(targets):
     """The head y -> (1/N) sum_i |y_i - t_i|^2 / 2 for targets t, y of one shape, N first."""
     return partial(_squared_error, targets=constant("targets", targets))
+
+
+def _cross_entropy_derivatives(values, output, pieces, targets):
+    (logits,) = values
+    N, mass = len(targets), targets.sum(axis=1, keepdims=True)
+    p = onp.exp(logits - logits.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+
+    def second(i, j, delta, t):
+        tp = t * p
+        tp -= p * tp.sum(axis=-1, keepdims=True)
+        tp *= mass * (delta / N)
+        return tp
+
+    return _scalar((mass * p - targets) / N, second)
+
+
+@closed_form(_cross_entropy_derivatives)
+def _cross_entropy(logits, *, targets):
+    _check_matched(logits, targets)
+    log_softmax = logits - logsumexp(logits, axis=1, keepdims=True)
+    return -np.sum(targets * log_softmax) / len(targets)
 
 
 def cross_entropy(targets):
@@ -80,15 +267,23 @@ def cross_entropy(targets):
     return partial(_cross_entropy, targets=targets)
 
 
-def _squared_error(y, *, targets):
-    _check_matched(y, targets)
-    return np.sum((y - targets) ** 2) / (2.0 * len(targets))
+def _weight_decay_derivatives(values, output, pieces, coefficient):
+    def second(i, j, delta, t):
+        return t * (delta * coefficient)
+
+    return _scalar(coefficient * values[0], second)
 
 
-def _cross_entropy(logits, *, targets):
-    _check_matched(logits, targets)
-    log_softmax = logits - logsumexp(logits, axis=1, keepdims=True)
-    return -np.sum(targets * log_softmax) / len(targets)
+@closed_form(_weight_decay_derivatives)
+def _weight_decay(w, *, coefficient):
+    return coefficient * np.sum(w**2) / 2.0
+
+
+def weight_decay(coefficient):
+    """The head w -> coefficient |w|^2 / 2, one for each parameter that decays."""
+    if not (isinstance(coefficient, (int, float)) and onp.isfinite(coefficient)):
+        raise ValueError(f"coefficient must be a finite number; got {coefficient!r}")
+    return partial(_weight_decay, coefficient=float(coefficient))
 
 
 def _check_matched(outputs, targets):

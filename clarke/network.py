@@ -128,7 +128,8 @@ class Network:
         ValueError naming the node whose function fails, with its parents' shapes, or does not
         return a finite real array.
         """
-        self._evaluate([node])
+        if node not in self._values:
+            self._evaluate([node])
         return self._values[node]
 
     def point(self, wrt=None):

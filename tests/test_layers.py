@@ -1,8 +1,11 @@
 """Laws of the node functions and the loss heads."""
 
 import pickle
+from functools import partial
+from itertools import product
 
 import autograd.numpy as anp
+import closed_forms as laws
 import numpy as np
 import pytest
 from autograd import grad, hessian
@@ -37,9 +40,9 @@ def test_an_affine_node_maps_each_sample_to_its_image_under_W_plus_b(a, W, b):
 @pytest.mark.parametrize(
     ("a", "W", "b", "message"),
     [
-        ((4, 3), (2, 4), None, r"takes a \(N, in\), W \(out, in\); got \(4, 3\), \(2, 4\)"),
-        ((3,), (2, 3), None, r"takes a \(N, in\), W \(out, in\); got \(3,\), \(2, 3\)"),
-        ((4, 3), (3,), None, r"takes a \(N, in\), W \(out, in\); got \(4, 3\), \(3,\)"),
+        ((4, 3), (2, 4), None, r"takes a \(N, ..., in\), W \(out, in\); got \(4, 3\), \(2, 4\)"),
+        ((3,), (2, 3), None, r"takes a \(N, ..., in\), W \(out, in\); got \(3,\), \(2, 3\)"),
+        ((4, 3), (3,), None, r"takes a \(N, ..., in\), W \(out, in\); got \(4, 3\), \(3,\)"),
         ((4, 3), (2, 3), (1,), r"takes b \(2,\) beside W \(2, 3\); got \(1,\)"),
     ],
 )
@@ -148,3 +151,85 @@ def test_a_constant_is_a_read_only_copy():
     assert held.tolist() == [1, 1]
     with pytest.raises(ValueError, match="read-only"):
         held[0] = 5
+
+
+# ---------------------------------------------------------------- closed forms
+
+rng_of = np.random.default_rng
+NODES = {
+    "affine": (layers.affine, [(3, 2), (4, 2)]),
+    "affine with bias": (layers.affine, [(3, 2), (4, 2), (4,)]),
+    "affine on tokens": (layers.affine, [(2, 3, 2), (4, 2), (4,)]),
+    "add": (layers.add, [(2, 3), (2, 3), (2, 3)]),
+    "product": (layers.product, [(2, 3), (2, 3)]),
+    "concatenate": (layers.concatenate, [(2, 3), (2, 1)]),
+    "concatenate samples": (partial(layers.concatenate, axis=0), [(2, 3), (1, 3)]),
+    "concatenate last": (partial(layers.concatenate, axis=-1), [(2, 3, 1), (2, 3, 2)]),
+    "reshape": (layers.reshape, [(2, 3, 2)]),
+    "reshape to": (partial(layers.reshape, shape=(2, 3)), [(2, 6)]),
+}
+
+
+@pytest.mark.parametrize("case", NODES)
+def test_closed_forms_are_the_derivatives(case):
+    fun, shapes = NODES[case]
+    rng = rng_of(0)
+    values = [laws.integers(rng, shape) for shape in shapes]
+    y = fun(*values)
+    laws.first_derivatives(fun, values, 0.0)
+    laws.second_derivatives(fun, values, laws.integers(rng, y.shape), 0.0)
+    laws.directions_at_once(fun, values, rng, 0.0)
+    laws.magnitudes(fun, values)
+    laws.recording(fun, values)
+    laws.samplewise(fun, values, laws.integers(rng, y.shape))
+    named = laws.factors(fun, values, rng, 0.0)
+    assert named == (set(range(1, len(values))) if "affine" in case else set())
+    assert pickle.loads(pickle.dumps(fun))(*values).tolist() == y.tolist()
+
+
+def test_which_parents_keep_samples_apart():
+    claims = {
+        "affine": (0,),
+        "affine on tokens": (0,),
+        "add": (0, 1, 2),
+        "concatenate": (0, 1),
+        "concatenate samples": (),
+        "reshape": (0,),
+    }
+    for case, claim in claims.items():
+        fun, shapes = NODES[case]
+        assert laws.samplewise(fun, [np.ones(shape) for shape in shapes], np.ones(())) == claim
+
+
+@pytest.mark.parametrize(
+    ("head", "shape"),
+    [
+        (layers.squared_error(np.arange(6.0).reshape(3, 2)), (3, 2)),
+        (layers.squared_error(np.arange(12.0).reshape(3, 2, 2)), (3, 2, 2)),
+        (layers.cross_entropy(np.array([[1.0, 0, 0], [0.25, 0.5, 0.5]])), (2, 3)),
+        (layers.weight_decay(0.5), (2, 3)),
+        (layers.weight_decay(0.5), (3,)),
+    ],
+)
+def test_closed_forms_of_heads_are_the_derivatives(head, shape):
+    rng = rng_of(1)
+    values = [rng.normal(size=shape)]
+    laws.first_derivatives(head, values, 1e-14)
+    laws.second_derivatives(head, values, np.array(2.0), 1e-14)
+    laws.directions_at_once(head, values, rng, 1e-14)
+    assert laws.local_of(head, values).samplewise == (0,)
+    dense = laws.hessians(head, values, np.array(1.0))[0, 0].reshape(
+        len(values[0]), -1, len(values[0]), values[0][0].size
+    )
+    for i, j in product(range(len(values[0])), repeat=2):
+        assert i == j or not dense[i, :, j].any()
+
+
+def test_arrays_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match=r"add takes arrays of one shape; got \(2, 3\), \(3,\)"):
+        layers.add(np.ones((2, 3)), np.ones(3))
+    with pytest.raises(ValueError, match=r"product takes arrays of one shape; got \(2, 3\), \(2, 1\)"):
+        layers.product(np.ones((2, 3)), np.ones((2, 1)))
+    for coefficient in (np.nan, "much"):
+        with pytest.raises(ValueError, match=r"coefficient must be a finite number; got"):
+            layers.weight_decay(coefficient)

@@ -1,0 +1,412 @@
+"""The Hessian of a network by node: H = S^T K S, block by block.
+
+For any inputs, parameters and nodes v, w, with eps_v added to the value of v,
+
+    H_{v,w} = d2 L / d eps_v d eps_w,        H = S^T K S = S^T K^loss S + S^T K^tensor S,
+
+the Gauss-Newton part and the tensor part; both are relative to what is declared as the loss, since K^loss is the
+second derivative of the loss functions alone. Blocks are computed when they are asked for: a pair of parameters of
+dense layers by products of matrices contracted over samples (`assembly`), any other by the two passes of
+`linearization` with as many columns as the smaller of the two has entries.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy.sparse.linalg import LinearOperator
+
+from . import selections
+from .assembly import assemble, contractible, level, mirror, samplewise_names
+from .fan import MAX_CHAMBERS, fan_of
+from .kinks import TOL, germ, signs_of
+from .linearization import Linearization, curvature, linearize, tangents
+from .local import carried
+from .network import Network
+from .skeleton import skeleton
+
+COLUMNS = 1 << 22  # numbers of tangents carried at a time
+AGREE = 1e-9  # elements whose entries differ by less than this, relative to their largest, are one
+
+
+class KinkError(ValueError):
+    """Derivatives were asked for at a kink without saying which piece. kinks: the active ones."""
+
+    def __init__(self, message, kinks=()):
+        super().__init__(message)
+        self.kinks = tuple(kinks)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class HessianBlocks:
+    """H[v, w], of shape (v.size, w.size) in C order, for names of inputs, parameters and nodes.
+
+    gauss_newton, tensor: the same value restricted to one part, H = gauss_newton + tensor. gradient[v]: dL/d(value of
+    v), flat. dense(names): the blocks of all pairs side by side, by default of all parameters. operator(names): the
+    same matrix as a scipy LinearOperator, two passes a product and nothing stored. diagonal(names): name -> H[v, v].
+    weights: pattern -> weight of the element that was asked for ({'': 1} where no kink is active).
+    """
+
+    network: Network
+    weights: Mapping[str, float]
+    part: str = "hessian"
+    _elements: tuple[tuple[float, Linearization], ...] = field(default=(), repr=False)
+    _agreeing: bool = False
+    _known: dict = field(default_factory=dict, repr=False)
+
+    def __repr__(self):
+        n = len(self._elements)
+        what = {"hessian": "", "gauss_newton": ", Gauss-Newton part", "tensor": ", tensor part"}[self.part]
+        return f"HessianBlocks({self.network!r}{what}{f', {n} patterns' if n > 1 else ''})"
+
+    @property
+    def gauss_newton(self):
+        """S^T K^loss S: the second derivatives of the losses alone."""
+        return self._restricted("gauss_newton")
+
+    @property
+    def tensor(self):
+        """S^T K^tensor S: the second derivatives of the nodes, weighted by the adjoints."""
+        return self._restricted("tensor")
+
+    def _restricted(self, part):
+        if self.part not in ("hessian", part):
+            raise ValueError(f"the {self.part} part has no {part} part; take it from the whole Hessian")
+        if part not in self._known:
+            self._known[part] = HessianBlocks(self.network, self.weights, part, self._elements, self._agreeing)
+        return self._known[part]
+
+    @property
+    def gradient(self):
+        """name -> dL/d(value of the name), flat."""
+        return _Gradient(self)
+
+    def __getitem__(self, pair):
+        if not (isinstance(pair, tuple) and len(pair) == 2):
+            raise ValueError(f"a block is named by two names, H['W1', 'W2']; got {pair!r}")
+        v, w = pair
+        self._require_names(pair)
+        if (v, w) not in self._known:
+            block = self._mean(lambda lin: _block(lin, v, w, self.part), f"block {v!r}, {w!r}")
+            if v == w:
+                level(block)
+            self._known[v, w] = _frozen(block)
+            self._known[w, v] = self._known[v, w].T
+        return self._known[v, w]
+
+    def dense(self, names=None):
+        """The Hessian over the names, in their order; (n, n), n the number of their entries."""
+        names = self._names(names)
+        return _frozen(self._mean(lambda lin: _dense(lin, names, self.part), f"Hessian over {', '.join(names)}"))
+
+    def diagonal(self, names=None):
+        """name -> H[name, name], all in one go."""
+        names = self._names(names)
+        sizes = [self.network.value(name).size for name in names]
+        flat = self._mean(lambda lin: _diagonal(lin, names, self.part), "diagonal blocks")
+        ends = np.cumsum([0, *(s * s for s in sizes)])
+        return {
+            name: _frozen(flat[a:b].reshape(s, s))
+            for name, s, a, b in zip(names, sizes, ends[:-1], ends[1:], strict=True)
+        }
+
+    def operator(self, names=None) -> LinearOperator:
+        """dense(names) as a LinearOperator; a product costs about two gradients, and several are done at once."""
+        names = self._names(names)
+        spans, n = _spans(self.network, names)
+
+        def product(lin, V):
+            seeds = {name: V.T[:, spans[name]].reshape(-1, *self.network.value(name).shape) for name in names}
+            rows = curvature(lin, tangents(lin, seeds), names, self.part)
+            whole = np.zeros((n, V.shape[1]))
+            for name, found in rows.items():
+                if name in spans:
+                    whole[spans[name]] = found.reshape(V.shape[1], -1).T
+            return whole
+
+        def matmat(V):
+            V = np.asarray(V, dtype=float)
+            return self._mean(lambda lin: product(lin, V), "product")
+
+        def matvec(v):
+            return matmat(np.reshape(v, (n, 1)))[:, 0]
+
+        products: dict[str, Any] = {"matvec": matvec, "rmatvec": matvec, "matmat": matmat, "rmatmat": matmat}
+        return LinearOperator(dtype=np.dtype(float), shape=(n, n), **products)
+
+    def _names(self, names):
+        names = self.network.parameters if names is None else (names,) if isinstance(names, str) else tuple(names)
+        if not names:
+            raise ValueError("names is empty: give names of inputs, parameters or nodes")
+        self._require_names(names)
+        if len(set(names)) < len(names):
+            raise ValueError(f"names holds a name twice: {', '.join(names)}")
+        return names
+
+    def _require_names(self, names):
+        known = self.network.dag.nodes
+        for name in names:
+            if name not in known:
+                raise ValueError(f"no input, parameter or node {name!r}; the network has {', '.join(known)}")
+
+    def _mean(self, compute, what):
+        """The weighted sum over the elements; where no weights were given they must agree."""
+        (weight, lin), *rest = self._elements
+        first = compute(lin)
+        if not rest:
+            return first
+        if self._agreeing:
+            for _, other in rest:
+                found = compute(other)
+                if np.abs(found - first).max(initial=0) > AGREE * np.abs(first).max(initial=0):
+                    raise KinkError(
+                        f"the {what} differs between the pieces that meet at this point; pass pattern or weights",
+                    )
+            return first
+        return weight * first + sum(weight * compute(other) for weight, other in rest)
+
+
+@dataclass(frozen=True)
+class _Gradient:
+    blocks: HessianBlocks
+
+    def __getitem__(self, name):
+        self.blocks._require_names((name,))
+        return _frozen(self.blocks._mean(lambda lin: lin.adjoint(name).reshape(-1), f"gradient in {name!r}"))
+
+
+def _frozen(array):
+    array = np.array(array) if not array.flags.owndata else array
+    array.flags.writeable = False
+    return array
+
+
+# ---------------------------------------------------------------- at a point, smooth or not
+
+
+def hessian_blocks(network, *, pattern=None, weights=None, tol=TOL) -> HessianBlocks:
+    """The Hessian of the network's loss by input, parameter and node.
+
+    At a kink say which element is meant: `pattern`, one letter for each active kink of
+    `network.function(wrt=every input and parameter)`, or `weights`, a dict pattern -> weight (nonnegative, of sum 1:
+    those of a `MinNormElement`, say). tol: a guard ties iff |guard| <= tol * its scale.
+
+    Raises `KinkError`, naming units, where kinks are active, neither is given and the elements differ; ValueError for a
+    network without a loss, for a pattern of another length or one that is not realized near the point.
+    """
+    if not isinstance(network, Network):
+        raise ValueError(f"network must be a clarke.Network; got {type(network).__name__}")
+    if not network.losses:
+        raise ValueError("the network declares no loss: add one with .loss")
+    if pattern is not None and weights is not None:
+        raise ValueError("pass pattern or weights, not both")
+    asked = _asked(pattern, weights)
+    if not asked and not _may_tie(network, tol):
+        return HessianBlocks(network, {"": 1.0}, _elements=((1.0, linearize(network)),))
+    every = network.inputs + network.parameters
+    function = network.function(wrt=every)
+    here = germ(function, network.point(every), tol=tol)
+    for letters in asked:
+        _require_letters(letters, here.kinks)
+    if not here.kinks:
+        return HessianBlocks(network, {"": 1.0}, _elements=((1.0, linearize(network)),))
+    skel = skeleton(here)
+    if asked:
+        _require_realized(skel, asked)
+    else:
+        asked = _agreed(network, here, skel)
+    elements = tuple((weight, _element(network, here, letters)) for letters, weight in asked.items())
+    found = HessianBlocks(network, asked, _elements=elements, _agreeing=pattern is None and weights is None)
+    if found._agreeing:
+        _require_agreement(found, every, here.kinks)
+    return found
+
+
+def _asked(pattern, weights):
+    if pattern is not None:
+        if not isinstance(pattern, str):
+            raise ValueError(f"pattern must be a string over +-0, one letter a kink; got {pattern!r}")
+        return {pattern: 1.0}
+    if weights is None:
+        return {}
+    if not isinstance(weights, Mapping) or not weights:
+        raise ValueError(f"weights must be a dict pattern -> weight; got {weights!r}")
+    values = np.array([float(w) for w in weights.values()])
+    if not np.isfinite(values).all() or values.min() < 0 or abs(values.sum() - 1) > 1e-9:
+        raise ValueError(f"weights must be nonnegative with sum 1; got values of sum {values.sum():.6g}")
+    return {letters: float(w) for letters, w in weights.items() if w > 0}
+
+
+def _may_tie(network, tol):
+    """False only if no guard can be within tol of its scale: closed forms bound the scale from above."""
+    nodes = network.dag.nodes
+    calls = [(name, nodes[name]["fun"], nodes[name]["parents"]) for name in network.nodes]
+    unknown = [fun for _, fun, _ in [*calls, *network.losses] if carried(fun, "derivatives") is None]
+    if unknown:
+        return True
+    if all(carried(fun, "guards") is None for _, fun, _ in calls):
+        return False
+    sizes = {name: np.abs(network.value(name)) for name in network.inputs + network.parameters}
+    for name, fun, parents in calls:
+        around, values = [sizes[p] for p in parents], [network.value(p) for p in parents]
+        guards_of = carried(fun, "guards")
+        if guards_of is not None:
+            guards, scales = guards_of(values, around)
+            if np.any(np.abs(guards) <= 4.0 * tol * scales):  # 4: the bound may round below the scale itself
+                return True
+        magnitude = carried(fun, "magnitude")
+        if magnitude is None:
+            return True
+        sizes[name] = magnitude(values, around)
+    return False
+
+
+def _require_letters(letters, kinks):
+    if len(letters) != len(kinks) or set(letters) - set("+-0"):
+        names = ", ".join(kink.name for kink in kinks[:6]) + (", ..." if len(kinks) > 6 else "")
+        raise ValueError(
+            f"a pattern has one letter over +-0 for each of the {len(kinks)} active kinks"
+            f"{f' ({names})' if kinks else ''}; got {letters!r:.60} of length {len(letters)}"
+        )
+
+
+def _require_realized(skel, asked):
+    fan = fan_of(skel, max_chambers=MAX_CHAMBERS)
+    for letters in asked:
+        if letters not in fan.patterns and fan.complete:
+            raise ValueError(
+                f"pattern {letters!r:.60} is not realized near the point: no element belongs to it; "
+                f"local_fan lists the {len(fan)} that are"
+            )
+
+
+def _agreed(network, here, skel):
+    """The patterns among which agreement is demanded."""
+    fan = fan_of(skel, max_chambers=MAX_CHAMBERS)
+    if not fan.complete:
+        raise _kink_error(here.kinks, f"and the list of pieces is not complete ({fan.reason})")
+    return dict.fromkeys(fan.patterns, 1.0 / len(fan))
+
+
+def _require_agreement(blocks, names, kinks):
+    n = sum(blocks.network.value(name).size for name in names)
+    probes = np.random.default_rng(0).standard_normal((n, 4))  # matrices equal there are equal with probability 1
+    try:
+        blocks.operator(names).matmat(probes)
+        for name in names:
+            blocks.gradient[name]
+    except KinkError:
+        raise _kink_error(kinks, "and the pieces that meet there have different derivatives") from None
+
+
+def _kink_error(kinks, why):
+    names = ", ".join(kink.name for kink in kinks[:12]) + (f" and {len(kinks) - 12} more" if len(kinks) > 12 else "")
+    return KinkError(
+        f"{len(kinks)} kink{'s are' if len(kinks) != 1 else ' is'} active at this point ({names}), {why}; "
+        "pass pattern=, a string with one letter a kink, or weights=, a dict pattern -> weight",
+        kinks,
+    )
+
+
+def _element(network, here, letters):
+    """The linearization with every piecewise operation set by the letters."""
+    branches, pieces = here.branches(signs_of(letters)), {}
+    for position, op in enumerate(here.graph.program.operations, 1):
+        if op.name in selections.PIECEWISE:
+            pieces.setdefault(op.label, []).append(branches[position])
+    return linearize(network, {label: tuple(found) for label, found in pieces.items()})
+
+
+# ---------------------------------------------------------------- blocks
+
+
+def _spans(network, names):
+    ends = np.cumsum([0, *(network.value(name).size for name in names)])
+    return {n: slice(int(a), int(b)) for n, a, b in zip(names, ends[:-1], ends[1:], strict=True)}, int(ends[-1])
+
+
+def _identity(value):
+    return np.eye(value.size).reshape(-1, *value.shape)
+
+
+def _columns(lin, name, wanted, part):
+    """For runs of entries of `name`: (entries, rows of the wanted names), a few columns at a time."""
+    value = lin.network.value(name)
+    widest = max((array.size for array in lin.adjoints.values()), default=1)
+    few = max(1, COLUMNS // max(1, widest))
+    for start in range(0, value.size, few):
+        entries = np.arange(start, min(start + few, value.size))
+        seed = np.zeros((len(entries), value.size))
+        seed[np.arange(len(entries)), entries] = 1.0
+        moving = tangents(lin, {name: seed.reshape(-1, *value.shape)})
+        yield entries, curvature(lin, moving, wanted, part)
+
+
+def _block(lin, v, w, part):
+    first, second = lin.network.value(v), lin.network.value(w)
+    both = tuple(dict.fromkeys((v, w)))
+    if contractible(lin, both) == both:
+        block = np.zeros((first.size, second.size))
+        assemble(lin, both, lambda a, b: block if (a, b) == (v, w) else block.T, part, lambda a, b: {a, b} == {v, w})
+        return block
+    aligned = samplewise_names(lin)
+    if v in aligned and w in aligned:
+        return _aligned_block(lin, v, w, part)
+    if first.size < second.size:
+        return _block(lin, w, v, part).T
+    block = np.zeros((first.size, second.size))
+    for entries, rows in _columns(lin, w, {v}, part):
+        if v in rows:
+            block[:, entries] = rows[v].reshape(len(entries), -1).T
+    return block
+
+
+def _aligned_block(lin, v, w, part):
+    """One column an entry of one sample; the block is block-diagonal in the samples."""
+    first, second = lin.network.value(v), lin.network.value(w)
+    N, d = len(second), second[0].size
+    seed = np.broadcast_to(np.eye(d).reshape(d, 1, *second.shape[1:]), (d, *second.shape))
+    rows = curvature(lin, tangents(lin, {w: seed}), {v}, part)
+    block = np.zeros((first.size, second.size))
+    if v in rows:  # then v has the samples of w
+        every = np.arange(N)
+        block.reshape(N, -1, N, d)[every, :, every] = rows[v].reshape(d, N, -1).transpose(1, 2, 0)
+    return block
+
+
+def _dense(lin, names, part):
+    spans, n = _spans(lin.network, names)
+    out = np.zeros((n, n))
+
+    def block(v, w):
+        return out[spans[v], spans[w]]
+
+    quick = contractible(lin, [name for name in names if name in lin.network.parameters])
+    if quick:
+        mirror(block, assemble(lin, quick, block, part))
+    others = [name for name in names if name not in quick]
+    for k, name in enumerate(others):
+        wanted = {*quick, *others[k:]}
+        for entries, rows in _columns(lin, name, wanted, part):
+            for other in wanted & rows.keys():
+                columns, here = rows[other].reshape(len(entries), -1), spans[name].start + entries
+                out[here, spans[other]] = columns
+                out[spans[other], here] = columns.T
+    for name in names:
+        level(block(name, name))
+    return out
+
+
+def _diagonal(lin, names, part):
+    """The diagonal blocks one after the other, flat."""
+    sizes = {name: lin.network.value(name).size for name in names}
+    blocks: dict[str, Any] = {name: np.zeros((size, size)) for name, size in sizes.items()}
+    quick = contractible(lin, [name for name in names if name in lin.network.parameters])
+    if quick:
+        assemble(lin, quick, lambda v, w: blocks[v], part, lambda v, w: v == w)
+    for name in names:
+        if name not in quick:
+            blocks[name] = _block(lin, name, name, part)
+        level(blocks[name])
+    return np.concatenate([block.ravel() for block in blocks.values()])

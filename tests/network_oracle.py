@@ -1,0 +1,102 @@
+"""Brute force for networks: the loss as a function of additive perturbations of named arrays, differentiated whole.
+
+Reads a Network only through dag, losses and value; shares no code with the rooms it judges. Smooth points only: at
+a kink these are autograd's conventions, which are no truth.
+"""
+
+import autograd
+import autograd.numpy as np
+import numpy as onp
+
+
+def sizes(network, names):
+    """The numbers of entries of the named arrays."""
+    return [network.value(name).size for name in names]
+
+
+def zero(network, names):
+    """The point where nothing is perturbed, flat over `names`."""
+    return onp.zeros(sum(sizes(network, names)))
+
+
+def perturbed(network, names):
+    """eps -> {name: array}: each array of the network, eps_v added to f_v for every v of `names`."""
+
+    def values(eps):
+        found, start = {}, 0
+        shifts = {}
+        for name in names:
+            shape, size = network.value(name).shape, network.value(name).size
+            shifts[name] = eps[start : start + size].reshape(shape)
+            start += size
+        for name, data in network.dag.nodes(data=True):  # parents were declared first
+            if data["kind"] == "node":
+                found[name] = data["fun"](*(found[parent] for parent in data["parents"]))
+            else:
+                found[name] = network.value(name)
+            if name in shifts:
+                found[name] = found[name] + shifts[name]
+        return found
+
+    return values
+
+
+def loss_of(network):
+    """{name: array} -> the sum of the losses."""
+    return lambda values: sum(fun(*(values[parent] for parent in parents)) for _, fun, parents in network.losses)
+
+
+def perturbed_loss(network, names):
+    """eps -> the loss, a scalar."""
+    values, loss = perturbed(network, names), loss_of(network)
+    return lambda eps: loss(values(eps)) + 0.0 * np.sum(eps)
+
+
+def second(f, at):
+    """The Hessian of a scalar function of one flat array; 0 * y keeps a constant gradient from warning."""
+    return autograd.jacobian(lambda y: autograd.grad(f)(y) + 0.0 * y)(at)
+
+
+def brute_gradient(network, names):
+    """delta: the total derivatives of the loss in eps_v, flat over `names`."""
+    return autograd.grad(perturbed_loss(network, names))(zero(network, names))
+
+
+def brute_force(network, names):
+    """H^f: d^2 loss / d eps_v d eps_w at 0, dense over `names` (inputs, parameters and nodes), C order, in order."""
+    return second(perturbed_loss(network, names), zero(network, names))
+
+
+def brute_jacobian(network, targets, names):
+    """S: d (targets, flat) / d eps, dense: total derivatives, the identity where a target is perturbed itself."""
+    values = perturbed(network, names)
+
+    def flat(eps):
+        found = values(eps)
+        return np.concatenate([np.reshape(found[target], -1) for target in targets]) + 0.0 * np.sum(eps)
+
+    return autograd.jacobian(flat)(zero(network, names))
+
+
+def brute_loss_hessian(network):
+    """(heads, K): the arrays the losses read, each once, and the direct Hessian of their sum there, dense."""
+    heads = list(dict.fromkeys(parent for _, _, parents in network.losses for parent in parents))
+    loss = loss_of(network)
+
+    def direct(flat):
+        found, start = {}, 0
+        for head in heads:
+            shape, size = network.value(head).shape, network.value(head).size
+            found[head] = flat[start : start + size].reshape(shape)
+            start += size
+        return loss(found) + 0.0 * np.sum(flat)
+
+    return heads, second(direct, onp.concatenate([network.value(head).ravel() for head in heads]))
+
+
+def brute_parts(network, names):
+    """(gauss_newton, tensor), dense over `names`: S^T K_loss S, and what is left of the Hessian."""
+    heads, K = brute_loss_hessian(network)
+    S = brute_jacobian(network, heads, names)
+    gauss_newton = S.T @ K @ S
+    return gauss_newton, brute_force(network, names) - gauss_newton
