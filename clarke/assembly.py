@@ -18,7 +18,7 @@ import numpy as np
 
 from .linearization import Linearization, Step, curvature, tangents
 
-BLOCK = 1 << 17  # numbers of a block contracted at a time: what a cache holds
+BLOCK = 1 << 17  # numbers of a block contracted at a time, or an eighth of the answer: what a cache holds
 SAMPLES = 1 << 21  # numbers in the products of bases held at a time
 
 
@@ -128,11 +128,21 @@ def assemble(lin: Linearization, names, block: Callable, part="hessian", wanted=
         limits[step.name] = reached
     moving = tangents(lin, seeds)
     rows = curvature(lin, moving, seeds, part, limits)
+    read = {
+        later.step.parents[j]
+        for later in every
+        for _, i, _ in later.members
+        for j in later.step.local.factors[i].tangents
+    }
+    seeds.clear()
+    for name in moving.keys() - read:
+        del moving[name]
+    size = sum(lin.network.value(name).size for name in names)
+    room = min(BLOCK, max(BLOCK >> 3, size * size >> 3))
     for a, later in enumerate(every):
-        if later.step.name not in rows:
-            bent = None
-        else:
-            bent = later.step.local.factors[later.members[0][1]].view(rows[later.step.name])
+        bent = rows.get(later.step.name)
+        if bent is not None:
+            bent = later.step.local.factors[later.members[0][1]].view(bent)
         for b, earlier in enumerate(every[: a + 1]):
             columns = slice(ends[b] - len(earlier.order), ends[b])
             pairs = [
@@ -144,7 +154,7 @@ def assemble(lin: Linearization, names, block: Callable, part="hessian", wanted=
             if pairs and len(earlier.basis) == len(later.basis):
                 left = None if bent is None or len(bent) < ends[b] else bent[columns]
                 shifts = _shifts(lin, later, moving, columns) if part != "gauss_newton" else {}
-                _contract(lin, later, earlier, left, shifts, Sink(pairs, block, a != b, poured))
+                _contract(lin, later, earlier, left, shifts, Sink(pairs, block, a != b, poured), room)
     _separable_losses(lin, names, block, part, wanted, poured)
     return poured
 
@@ -161,7 +171,7 @@ def _shifts(lin, group, moving, columns):
     return found
 
 
-def _contract(lin, later, earlier, left, shifts, sink):
+def _contract(lin, later, earlier, left, shifts, sink, room):
     """Pour sum_n X B' into the sink, left being H_{u,u'} (R, N, L, G, C), or None where it is zero."""
     N, L, G, Q = later.basis.shape
     C, (L2, G2, C2), Q2 = later.layout[2], earlier.layout, earlier.basis.shape[-1]
@@ -170,12 +180,13 @@ def _contract(lin, later, earlier, left, shifts, sink):
     if not L == G == L2 == G2 == 1:
         whole = slice(0, G * C)
         if left is not None:
-            sink(_einsum(left, later.basis, earlier).reshape(G * C, Q, G2 * C2, Q2), whole, slice(0, Q))
+            Y = _in_two_steps(left, later.basis, earlier).transpose(0, 2, 1, 3, 4, 5)
+            sink(Y.reshape(G * C, Q, G2 * C2, Q2), whole, slice(0, Q))
         for q, shift in moved:
-            sink(_einsum(delta, shift, earlier).reshape(G * C, -1, G2 * C2, Q2), whole, q)
+            sink(_in_two_steps(shift, delta, earlier).reshape(G * C, -1, G2 * C2, Q2), whole, q)
         return
     basis, other = later.basis.reshape(N, Q), earlier.basis.reshape(N, Q2)
-    few, tall = max(1, SAMPLES // (Q * Q2)), max(1, BLOCK // (Q * C2 * Q2))
+    few, tall = max(1, SAMPLES // (Q * Q2)), max(1, room // (Q * C2 * Q2))
     bands = [slice(c, min(c + tall, C)) for c in range(0, C, tall)]
     for n in range(0, N, few):
         here = slice(n, n + few)
@@ -193,14 +204,24 @@ def _contract(lin, later, earlier, left, shifts, sink):
                 sink(Y.reshape(c.stop - c.start, Q2, -1, C2).transpose(0, 2, 3, 1), c, q)
 
 
-def _einsum(first, second, earlier):
-    """The same sum in any layout; of the first two factors one carries the columns (l', g', c') in front."""
-    layout = earlier.layout
-    if first.ndim == 5:
-        first, letters = first.reshape(*layout, *first.shape[1:]), "ABDnlgc,nlgq"
-    else:
-        second, letters = second.reshape(*layout, *second.shape[1:]), "nlgc,ABDnlgq"
-    return np.einsum(f"{letters},nABE->gcqBDE", first, second, earlier.basis, optimize=True)
+def _in_two_steps(moving, fixed, earlier):
+    """sum_{n, l, l'} fixed[n, l, g, e] moving[(l', g', c'), n, l, g, a] B'[n, l', g', q'] as (g, e, a, g', c', q').
+
+    First over l' within each sample, then over samples and l at once.
+    """
+    (L2, G2, C2), Q2 = earlier.layout, earlier.basis.shape[-1]
+    (N, L, G, A), E = moving.shape[1:], fixed.shape[-1]
+    parted = moving.reshape(L2, G2, C2, N, L, G, A)
+    total, few = np.zeros((G, E, G2 * C2 * A * Q2)), max(1, SAMPLES // (L * G * A * G2 * C2 * max(L2, Q2)))
+    for n in range(0, N, few):
+        here = slice(n, n + few)
+        inner = parted[:, :, :, here].transpose(3, 1, 2, 4, 5, 6, 0)  # n g' c' l g a l'
+        count = len(inner)
+        right = earlier.basis[here].transpose(0, 2, 1, 3)
+        inner = (inner.reshape(count, G2, -1, L2) @ right).reshape(count, G2, C2, L, G, A, Q2)
+        outer = inner.transpose(4, 0, 3, 1, 2, 5, 6).reshape(G, count * L, -1)  # g (n l) (g' c' a q')
+        total += fixed[here].transpose(2, 3, 0, 1).reshape(G, E, -1) @ outer
+    return total.reshape(G, E, G2, C2, A, Q2).transpose(0, 1, 4, 2, 3, 5)
 
 
 @dataclass(frozen=True, eq=False)

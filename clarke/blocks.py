@@ -26,7 +26,7 @@ from .local import carried
 from .network import Network
 from .skeleton import skeleton
 
-COLUMNS = 1 << 22  # numbers of tangents carried at a time
+COLUMNS = 1 << 21  # numbers of tangents carried at a time, in all nodes together
 AGREE = 1e-9  # elements whose entries differ by less than this, relative to their largest, are one
 
 
@@ -326,21 +326,30 @@ def _spans(network, names):
     return {n: slice(int(a), int(b)) for n, a, b in zip(names, ends[:-1], ends[1:], strict=True)}, int(ends[-1])
 
 
-def _identity(value):
-    return np.eye(value.size).reshape(-1, *value.shape)
+def _columns(lin, names, wanted, part):
+    """Columns of the names, a few at a time: ([(name, its entries, their columns)], rows of wanted(first name))."""
+    carried_along = sum(array.size for array in lin.adjoints.values())
+    few, run, held = max(1, COLUMNS // carried_along), [], 0
+    for name in names:
+        start, size = 0, lin.network.value(name).size
+        while start < size:
+            stop = min(size, start + few - held)
+            run.append((name, slice(start, stop), slice(held, held + stop - start)))
+            start, held = stop, held + stop - start
+            if held == few:
+                yield run, _rows_of_run(lin, run, held, wanted, part)
+                run, held = [], 0
+    if run:
+        yield run, _rows_of_run(lin, run, held, wanted, part)
 
 
-def _columns(lin, name, wanted, part):
-    """For runs of entries of `name`: (entries, rows of the wanted names), a few columns at a time."""
-    value = lin.network.value(name)
-    widest = max((array.size for array in lin.adjoints.values()), default=1)
-    few = max(1, COLUMNS // max(1, widest))
-    for start in range(0, value.size, few):
-        entries = np.arange(start, min(start + few, value.size))
-        seed = np.zeros((len(entries), value.size))
-        seed[np.arange(len(entries)), entries] = 1.0
-        moving = tangents(lin, {name: seed.reshape(-1, *value.shape)})
-        yield entries, curvature(lin, moving, wanted, part)
+def _rows_of_run(lin, run, held, wanted, part):
+    seeds = {}
+    for name, entries, columns in run:
+        value = lin.network.value(name)
+        seed = seeds.setdefault(name, np.zeros((held, *value.shape))).reshape(held, -1)
+        seed[np.arange(columns.start, columns.stop), np.arange(entries.start, entries.stop)] = 1.0
+    return curvature(lin, tangents(lin, seeds), wanted(run[0][0]), part)
 
 
 def _block(lin, v, w, part):
@@ -356,9 +365,9 @@ def _block(lin, v, w, part):
     if first.size < second.size:
         return _block(lin, w, v, part).T
     block = np.zeros((first.size, second.size))
-    for entries, rows in _columns(lin, w, {v}, part):
+    for ((_, entries, _),), rows in _columns(lin, [w], lambda name: {v}, part):
         if v in rows:
-            block[:, entries] = rows[v].reshape(len(entries), -1).T
+            block[:, entries] = rows[v].reshape(len(rows[v]), -1).T
     return block
 
 
@@ -386,13 +395,14 @@ def _dense(lin, names, part):
     if quick:
         mirror(block, assemble(lin, quick, block, part))
     others = [name for name in names if name not in quick]
-    for k, name in enumerate(others):
-        wanted = {*quick, *others[k:]}
-        for entries, rows in _columns(lin, name, wanted, part):
-            for other in wanted & rows.keys():
-                columns, here = rows[other].reshape(len(entries), -1), spans[name].start + entries
-                out[here, spans[other]] = columns
-                out[spans[other], here] = columns.T
+    place = {name: k for k, name in enumerate(others)}
+    for run, rows in _columns(lin, others, lambda first: {*quick, *others[place[first] :]}, part):
+        for name, entries, columns in run:
+            here = slice(spans[name].start + entries.start, spans[name].start + entries.stop)
+            for other in {*quick, *others[place[name] :]} & rows.keys():
+                found = rows[other][columns]
+                out[here, spans[other]] = found.reshape(len(found), -1)
+                out[spans[other], here] = out[here, spans[other]].T
     for name in names:
         level(block(name, name))
     return out

@@ -101,7 +101,7 @@ def curvature(lin: Linearization, moving, wanted, part="hessian", limits=None) -
     wanted: the names whose rows are asked for; a name that is absent from the result has zero rows. limits: name ->
     how many of the leading columns its rows, and all above it, are wanted for.
     """
-    above = _ancestry(lin, wanted)
+    above, wanted = _ancestry(lin, wanted), set(wanted)
     rows: dict[str, np.ndarray] = {}
     for step in reversed(lin.steps):
         parents = [(i, p) for i, p in enumerate(step.parents) if p in above]
@@ -118,6 +118,8 @@ def curvature(lin: Linearization, moving, wanted, part="hessian", limits=None) -
             for i, parent in parents:
                 c = rows[step.name] if limits is None else rows[step.name][: limits[parent]]
                 rows[parent] = joined(rows.get(parent), step.local.pull(i, c))
+            if step.name not in wanted:
+                del rows[step.name]
     return rows
 
 
