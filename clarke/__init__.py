@@ -28,8 +28,10 @@ from .limiting import (
     limiting_hessians,
     limiting_jacobians,
 )
+from .matrix_calculus import symmetrize
 from .models import digits, mlp
 from .network import Network
+from .paths import DimensionError, PathReport, path_report
 from .primitives import HiddenBranch, NotPiecewiseSmooth, UnsupportedPrimitive, smooth
 from .projection import (
     BlockwiseMinNorm,
@@ -54,6 +56,7 @@ __all__ = [
     "Audit",
     "BlockwiseMinNorm",
     "Chambers",
+    "DimensionError",
     "Fan",
     "Graph",
     "HessianBlocks",
@@ -66,6 +69,7 @@ __all__ = [
     "MinNormElement",
     "Network",
     "NotPiecewiseSmooth",
+    "PathReport",
     "ProjectionStopped",
     "Region",
     "Study",
@@ -94,11 +98,13 @@ __all__ = [
     "mlp",
     "nearest_element",
     "neighbors",
+    "path_report",
     "read_chambers",
     "region",
     "smooth",
     "study",
     "support",
+    "symmetrize",
     "vertex",
     "where",
     "write_chambers",
