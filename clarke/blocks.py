@@ -97,12 +97,12 @@ class HessianBlocks:
 
     def dense(self, names=None):
         """The Hessian over the names, in their order; (n, n), n the number of their entries."""
-        names = self._names(names)
+        names = self.names(names)
         return _frozen(self._mean(lambda lin: _dense(lin, names, self.part), f"Hessian over {', '.join(names)}"))
 
     def diagonal(self, names=None):
         """name -> H[name, name], all in one go."""
-        names = self._names(names)
+        names = self.names(names)
         sizes = [self.network.value(name).size for name in names]
         flat = self._mean(lambda lin: _diagonal(lin, names, self.part), "diagonal blocks")
         ends = np.cumsum([0, *(s * s for s in sizes)])
@@ -113,7 +113,7 @@ class HessianBlocks:
 
     def operator(self, names=None) -> LinearOperator:
         """dense(names) as a LinearOperator; a product costs about two gradients, and several are done at once."""
-        names = self._names(names)
+        names = self.names(names)
         spans, n = _spans(self.network, names)
 
         def product(lin, V):
@@ -135,7 +135,8 @@ class HessianBlocks:
         products: dict[str, Any] = {"matvec": matvec, "rmatvec": matvec, "matmat": matmat, "rmatmat": matmat}
         return LinearOperator(dtype=np.dtype(float), shape=(n, n), **products)
 
-    def _names(self, names):
+    def names(self, names=None) -> tuple[str, ...]:
+        """The names as a tuple, by default all parameters; ValueError unless they are known and differ."""
         names = self.network.parameters if names is None else (names,) if isinstance(names, str) else tuple(names)
         if not names:
             raise ValueError("names is empty: give names of inputs, parameters or nodes")

@@ -35,7 +35,7 @@ class Step:
 class Linearization:
     """network; steps: the nodes that reach a loss, parents first, then the losses; adjoints: dL/d(value) by name,
     losses included; uses[name]: (step number, argument) of every use of an array; leaves: name -> "input" or
-    "parameter", in order of declaration.
+    "parameter", in order of declaration; numbers: name -> step number of every node and loss in steps.
     """
 
     network: Network
@@ -43,6 +43,7 @@ class Linearization:
     adjoints: Mapping[str, np.ndarray]
     uses: Mapping[str, tuple]
     leaves: Mapping[str, str]
+    numbers: Mapping[str, int]
 
     def adjoint(self, name):
         """dL/d(value of name), zero where no loss depends on it."""
@@ -77,7 +78,8 @@ def linearize(network, pieces=None) -> Linearization:
             pulled = step.local.pull(i, c)[0]
             adjoints[parent] = pulled if parent not in adjoints else adjoints[parent] + pulled
     leaves = {name: kind for name, kind in nodes.data("kind") if kind != "node"}
-    return Linearization(network, tuple(steps), adjoints, uses, leaves)
+    numbers = {step.name: k for k, step in enumerate(steps)}
+    return Linearization(network, tuple(steps), adjoints, uses, leaves, numbers)
 
 
 def tangents(lin: Linearization, seeds) -> dict[str, np.ndarray]:

@@ -128,8 +128,20 @@ class Network:
         ValueError naming the node whose function fails, with its parents' shapes, or does not
         return a finite real array.
         """
-        if node not in self._values:
-            self._evaluate([node])
+        todo = [node]
+        while todo:  # depth first, so that only what is missing is touched
+            name = todo[-1]
+            if name in self._values:
+                todo.pop()
+                continue
+            if name not in self._dag:
+                raise ValueError(f"no node {name!r}; the network has {', '.join(self._dag)}")
+            data = self._dag.nodes[name]
+            missing = [parent for parent in data["parents"] if parent not in self._values]
+            if missing:
+                todo += missing
+            else:
+                self._values[name] = self._apply(f"node {name!r}", data["fun"], data["parents"])
         return self._values[node]
 
     def point(self, wrt=None):
@@ -205,18 +217,13 @@ class Network:
 
     def _evaluate(self, targets):
         """Compute the values of `targets`; returns them and their ancestors, parents first."""
-        if unknown := [name for name in targets if name not in self._dag]:
-            raise ValueError(f"no node {unknown[0]!r}; the network has {', '.join(self._dag)}")
+        for name in targets:
+            self.value(name)
         needed, declared = set(targets), list(self._dag)
         for name in reversed(declared):  # parents were declared first
             if name in needed:
                 needed.update(self._dag.nodes[name]["parents"])
-        ancestry = [name for name in declared if name in needed]
-        for name in ancestry:
-            if name not in self._values:
-                data = self._dag.nodes[name]
-                self._values[name] = self._apply(f"node {name!r}", data["fun"], data["parents"])
-        return ancestry
+        return [name for name in declared if name in needed]
 
     def _apply(self, owner, fun, parents):
         arrays = [self._values[parent] for parent in parents]
