@@ -29,10 +29,11 @@ from .limiting import (
     limiting_jacobians,
 )
 from .matrix_calculus import symmetrize
-from .models import digits, mlp
+from .models import conv_net, digits, mlp, recurrent, residual, residual_chain, transformer
 from .network import Network
-from .paths import DimensionError, PathReport, path_report
+from .paths import PathReport, path_report
 from .primitives import HiddenBranch, NotPiecewiseSmooth, UnsupportedPrimitive, smooth
+from .printed import DimensionError
 from .projection import (
     BlockwiseMinNorm,
     MinNormElement,
@@ -48,6 +49,7 @@ from .regions import Region, boundary_point, neighbors, region
 from .report import Study, study
 from .selections import where
 from .shards import iter_chambers, read_chambers, write_chambers
+from .stochastic import ExpectedHessian, expected_hessian
 from .vertices import vertex
 
 __version__ = "0.1.0"
@@ -57,6 +59,7 @@ __all__ = [
     "BlockwiseMinNorm",
     "Chambers",
     "DimensionError",
+    "ExpectedHessian",
     "Fan",
     "Graph",
     "HessianBlocks",
@@ -82,9 +85,11 @@ __all__ = [
     "characteristic_polynomial",
     "check_ad",
     "contains",
+    "conv_net",
     "count_chambers",
     "digits",
     "eigenvalue_interval",
+    "expected_hessian",
     "from_function",
     "hessian_blocks",
     "iter_chambers",
@@ -100,11 +105,15 @@ __all__ = [
     "neighbors",
     "path_report",
     "read_chambers",
+    "recurrent",
     "region",
+    "residual",
+    "residual_chain",
     "smooth",
     "study",
     "support",
     "symmetrize",
+    "transformer",
     "vertex",
     "where",
     "write_chambers",

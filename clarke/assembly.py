@@ -35,6 +35,11 @@ class Group:
     members: tuple
     basis: np.ndarray
 
+    @property
+    def flat(self):
+        """One position, one group: a dense layer."""
+        return self.layout[:2] == (1, 1)
+
 
 def samplewise_names(lin: Linearization) -> frozenset[str]:
     """The names whose perturbation of one sample reaches the losses through that sample alone."""
@@ -138,7 +143,7 @@ def assemble(lin: Linearization, names, block: Callable, part="hessian", wanted=
     for name in moving.keys() - read:
         del moving[name]
     size = sum(lin.network.value(name).size for name in names)
-    room = min(BLOCK, max(BLOCK >> 3, size * size >> 3))
+    room = min(BLOCK, max(BLOCK >> 1, size * size >> 3))
     for a, later in enumerate(every):
         bent = rows.get(later.step.name)
         if bent is not None:
@@ -154,7 +159,7 @@ def assemble(lin: Linearization, names, block: Callable, part="hessian", wanted=
             if pairs and len(earlier.basis) == len(later.basis):
                 left = None if bent is None or len(bent) < ends[b] else bent[columns]
                 shifts = _shifts(lin, later, moving, columns) if part != "gauss_newton" else {}
-                _contract(lin, later, earlier, left, shifts, Sink(pairs, block, a != b, poured), room)
+                _contract(lin, later, earlier, left, shifts, Sink(later, earlier, pairs, block, poured), room)
     _separable_losses(lin, names, block, part, wanted, poured)
     return poured
 
@@ -173,35 +178,75 @@ def _shifts(lin, group, moving, columns):
 
 def _contract(lin, later, earlier, left, shifts, sink, room):
     """Pour sum_n X B' into the sink, left being H_{u,u'} (R, N, L, G, C), or None where it is zero."""
-    N, L, G, Q = later.basis.shape
-    C, (L2, G2, C2), Q2 = later.layout[2], earlier.layout, earlier.basis.shape[-1]
     delta = later.step.local.factors[later.members[0][1]].view(lin.adjoints[later.step.name][None])[0]
     moved = [(q, shifts[name]) for name, _, q in later.members if name in shifts]
-    if not L == G == L2 == G2 == 1:
-        whole = slice(0, G * C)
-        if left is not None:
-            Y = _in_two_steps(left, later.basis, earlier).transpose(0, 2, 1, 3, 4, 5)
-            sink(Y.reshape(G * C, Q, G2 * C2, Q2), whole, slice(0, Q))
-        for q, shift in moved:
-            sink(_in_two_steps(shift, delta, earlier).reshape(G * C, -1, G2 * C2, Q2), whole, q)
+    if not (later.flat and earlier.flat):
+        _contract_windows(later, earlier, left, delta, moved, sink)
         return
-    basis, other = later.basis.reshape(N, Q), earlier.basis.reshape(N, Q2)
-    few, tall = max(1, SAMPLES // (Q * Q2)), max(1, room // (Q * C2 * Q2))
-    bands = [slice(c, min(c + tall, C)) for c in range(0, C, tall)]
+    if left is not None:
+        _contract_flat(later, earlier, left, sink, room)
+    for q, shift in moved:
+        _contract_shift(later, earlier, delta, q, shift, sink, room)
+
+
+def _contract_windows(later, earlier, left, delta, moved, sink):
+    """Both terms, in any layout."""
+    (_, _, G, Q), C = later.basis.shape, later.layout[2]
+    (_, G2, C2), Q2 = earlier.layout, earlier.basis.shape[-1]
+    whole, q2 = slice(0, G * C), slice(0, Q2)
+    if left is not None:
+        Y = _in_two_steps(left, later.basis, earlier).transpose(0, 2, 1, 3, 4, 5)
+        sink(Y.reshape(G * C, Q, G2 * C2, Q2), whole, slice(0, Q), q2, False)
+    for q, shift in moved:
+        sink(_in_two_steps(shift, delta, earlier).reshape(G * C, -1, G2 * C2, Q2), whole, q, q2, True)
+
+
+def _bands(channels, each, room, most):
+    """Runs of channels of about `room` numbers, `each` a channel, at most `most` channels long."""
+    tall = max(1, min(room // each, most))
+    return [slice(c, min(c + tall, channels)) for c in range(0, channels, tall)]
+
+
+def _contract_flat(later, earlier, left, sink, room):
+    """Dense layers, first term. Of a diagonal block what is above its bands is left out."""
+    (N, _, _, Q), C, C2, Q2 = later.basis.shape, later.layout[2], earlier.layout[2], earlier.basis.shape[-1]
+    left, basis, other = left.reshape(C2, N, C), later.basis.reshape(N, Q), earlier.basis.reshape(N, Q2)
+    parts = [(slice(0, Q), slice(0, Q2), False)]
+    if later is earlier:
+        parts = [(mine, theirs, mine == theirs) for (_, _, mine), (_, _, theirs) in sink.pairs]
+    few = max(1, SAMPLES // (Q * Q2))
+    for n in range(0, N, few):
+        across = np.ascontiguousarray(left[:, n : n + few].transpose(2, 0, 1))
+        for q, q2, lower in parts:
+            first, second = basis[n : n + few, q, None], other[n : n + few, None, q2]
+            both = (first * second).reshape(len(first), -1)
+            for c in _bands(C, C2 * both.shape[1], room, max(8, -(-C // 4)) if lower else C):
+                width = c.stop if lower else C2
+                Y = across[c, :width].reshape(-1, len(both)) @ both
+                Y = Y.reshape(-1, width, first.shape[1], second.shape[2])
+                sink(Y.transpose(0, 2, 1, 3), c, q, q2, n > 0)
+
+
+def _contract_shift(later, earlier, delta, q, shift, sink, room):
+    """Dense layers, second term: sum_n delta[n, c] B'[n, q'] shift[c', n, q]."""
+    N, C, C2 = len(later.basis), later.layout[2], earlier.layout[2]
+    Q, Q2 = shift.shape[-1], earlier.basis.shape[-1]
+    delta, other, shift = delta.reshape(N, C), earlier.basis.reshape(N, Q2), shift.reshape(C2, N, Q)
+    c2, at = np.nonzero(np.abs(shift).sum(axis=1))
+    if 8 * len(at) <= C2 * Q:  # only an activation lies between the layers: each entry moves with one unit
+        few = max(1, SAMPLES // (len(at) * Q2 or 1))
+        for n in range(0, N, few):
+            here = slice(n, n + few)
+            along = shift[c2, here, at].T[:, :, None] * other[here, None]
+            sink.scatter((delta[here].T @ along.reshape(len(along), -1)).reshape(C, -1, Q2), q, at, c2)
+        return
+    bands, few = _bands(C, C2 * Q * Q2, room, C), max(1, SAMPLES // (C2 * (Q + Q2)))
     for n in range(0, N, few):
         here = slice(n, n + few)
-        if left is not None:
-            across = np.ascontiguousarray(left.reshape(C2, N, C)[:, here].transpose(2, 0, 1))
-            both = (basis[here, :, None] * other[here, None, :]).reshape(-1, Q * Q2)
-            for c in bands:
-                Y = across[c].reshape(-1, len(both)) @ both
-                sink(Y.reshape(-1, C2, Q, Q2).transpose(0, 2, 1, 3), c, slice(0, Q))
-        for q, shift in moved:
-            adjoint, turned = delta.reshape(N, C)[here].T, other[here].T
-            along = shift.reshape(C2, N, -1)[:, here].transpose(1, 2, 0).reshape(len(turned.T), -1)
-            for c in bands:
-                Y = (adjoint[c, None] * turned[None]).reshape(-1, len(along)) @ along
-                sink(Y.reshape(c.stop - c.start, Q2, -1, C2).transpose(0, 2, 3, 1), c, q)
+        along, turned, adjoint = shift[:, here].transpose(1, 2, 0).reshape(-1, Q * C2), other[here].T, delta[here].T
+        for c in bands:
+            Y = (adjoint[c, None] * turned).reshape(-1, len(along)) @ along
+            sink(Y.reshape(-1, Q2, Q, C2).transpose(0, 2, 3, 1), c, q, slice(0, Q2), True)
 
 
 def _in_two_steps(moving, fixed, earlier):
@@ -224,31 +269,47 @@ def _in_two_steps(moving, fixed, earlier):
     return total.reshape(G, E, G2, C2, A, Q2).transpose(0, 1, 4, 2, 3, 5)
 
 
-@dataclass(frozen=True, eq=False)
 class Sink:
-    """Where the blocks of one pair of groups go: called with Y (channels, q, c', q') and the joint columns q.
+    """Where the blocks of one pair of groups go: called with Y (channels, q, c', q') and the joint columns q, q' of it.
 
-    mirrored: the groups differ, so that a block (theta, theta) of a shared parameter also gets the transpose.
-    poured: the pairs (later, earlier) that were written.
+    A block written for the first time is assigned, to any other what comes is added. If the groups differ, a block
+    (theta, theta) of a shared parameter also gets the transpose. poured: the pairs (later, earlier) that were written.
     """
 
-    pairs: list
-    block: Callable
-    mirrored: bool
-    poured: set
+    def __init__(self, later, earlier, pairs, block, poured):
+        self.pairs, self.targets = pairs, []
+        C, C2 = (group.layout[1] * group.layout[2] for group in (later, earlier))
+        before = poured | {(m[0], e[0]) for m, e in pairs} if later is not earlier else set(poured)
+        for (name, _, mine), (other, _, theirs) in pairs:
+            whole, twice = block(name, other), name == other and later is not earlier
+            held = (other, name) in before or (name, other) in poured  # they may share their memory
+            shape = C, mine.stop - mine.start, C2, theirs.stop - theirs.start
+            back = whole.T.reshape(shape) if twice else None
+            self.targets.append((whole.reshape(shape), mine, theirs, held, back))
+            poured.add((name, other))
 
-    def __call__(self, Y, channels, q):
-        for (name, _, mine), (other, _, q2) in self.pairs:
-            if not (q.start <= mine.start and mine.stop <= q.stop):
-                continue
-            piece, width = Y[:, mine.start - q.start : mine.stop - q.start, :, q2], mine.stop - mine.start
-            rows = slice(channels.start * width, channels.stop * width)
-            whole = self.block(name, other)
-            band = whole[rows]
-            band.reshape(piece.shape)[...] += piece
-            if name == other and self.mirrored:
-                whole[:, rows] += np.array(piece).reshape(band.shape).T
-            self.poured.add((name, other))
+    def __call__(self, Y, channels, q, q2, add):
+        """channels: those of Y, which has the first c' at least."""
+        c2 = slice(0, Y.shape[2])
+        for target, mine, theirs, held, back in self.targets:
+            if q.start <= mine.start and mine.stop <= q.stop and q2.start <= theirs.start and theirs.stop <= q2.stop:
+                rows, columns = (slice(a.start - b.start, a.stop - b.start) for a, b in ((mine, q), (theirs, q2)))
+                piece = Y[:, rows, :, columns]
+                if add or held:
+                    piece = np.ascontiguousarray(piece)  # a sum of strided arrays is several times slower
+                    target[channels, :, c2] += piece
+                else:
+                    target[channels, :, c2] = piece
+                if back is not None:
+                    back[channels, :, c2] += piece
+
+    def scatter(self, Y, q, at, c2):
+        """Add Y (channels, k, q') at the columns at[k] of q and the channels c2[k]."""
+        for target, mine, theirs, _, back in self.targets:
+            if mine == q:
+                target[:, at, c2] += Y[:, :, theirs]
+                if back is not None:
+                    back[:, at, c2] += Y[:, :, theirs]
 
 
 def mirror(block, poured) -> None:
@@ -257,21 +318,28 @@ def mirror(block, poured) -> None:
         if v != w:
             there, back = block(v, w), block(w, v)
             if (w, v) not in poured:
-                back[...] = there.T
+                _transpose(there, back)
             elif v < w:  # shared parameters: each is used before the other
                 there += back.T
-                back[...] = there.T
+                _transpose(there, back)
 
 
 TILE = 64
+ABOVE = np.triu(np.ones((TILE, TILE), dtype=bool), 1)
+
+
+def _transpose(there, back):
+    for start in range(0, len(there), TILE):
+        here = slice(start, start + TILE)
+        back[:, here] = there[here].T
 
 
 def level(block) -> None:
-    """Make a square block exactly symmetric: it is so but for rounding. The part below the diagonal tiles stays."""
+    """Complete a square block from what is on and below its diagonal."""
     for start in range(0, len(block), TILE):
         here = slice(start, start + TILE)
         corner = block[here, here]
-        corner[...] = (corner + corner.T) / 2
+        np.copyto(corner, corner.T, where=ABOVE[: len(corner), : len(corner)])
         block[here, start + TILE :] = block[start + TILE :, here].T
 
 

@@ -26,7 +26,7 @@ from .local import carried
 from .network import Network
 from .skeleton import skeleton
 
-COLUMNS = 1 << 21  # numbers of tangents carried at a time, in all nodes together
+COLUMNS = 1 << 19  # numbers of tangents carried at a time, in all nodes together
 AGREE = 1e-9  # elements whose entries differ by less than this, relative to their largest, are one
 
 
@@ -359,6 +359,8 @@ def _block(lin, v, w, part):
     if contractible(lin, both) == both:
         block = np.zeros((first.size, second.size))
         assemble(lin, both, lambda a, b: block if (a, b) == (v, w) else block.T, part, lambda a, b: {a, b} == {v, w})
+        if v == w:
+            level(block)
         return block
     aligned = samplewise_names(lin)
     if v in aligned and w in aligned:

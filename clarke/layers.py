@@ -16,24 +16,40 @@ import numpy as onp
 from autograd.scipy.special import logsumexp
 
 from .activations import absolute, gelu, hard_tanh, leaky_relu, linear, relu, relu6, sigmoid, silu, softplus, tanh
+from .attention import multi_head_attention, softmax, softmax_attention
+from .convolution import average_pool1d, average_pool2d, conv1d, conv2d, max_pool1d, max_pool2d
 from .local import Factor, Local, closed_form
+from .normalization import batch_norm, layer_norm
 
 __all__ = [
     "absolute",
     "add",
     "affine",
+    "average_pool1d",
+    "average_pool2d",
+    "batch_norm",
     "concatenate",
+    "conv1d",
+    "conv2d",
     "cross_entropy",
     "gelu",
     "hard_tanh",
+    "layer_norm",
     "leaky_relu",
     "linear",
+    "max_pool1d",
+    "max_pool2d",
+    "mean",
+    "multi_head_attention",
     "product",
     "relu",
     "relu6",
     "reshape",
+    "residual_tanh",
     "sigmoid",
     "silu",
+    "softmax",
+    "softmax_attention",
     "softplus",
     "squared_error",
     "tanh",
@@ -113,7 +129,60 @@ def affine(a, W, b=None):
     return np.dot(a, W.T) + b
 
 
-# ---------------------------------------------------------------- joining and reshaping
+# ---------------------------------------------------------------- a residual step
+
+
+def _residual_tanh_derivatives(values, output, pieces, *, matrix):
+    """With u = z A^T + x, s = tanh u: both parents enter through u, z once more as itself. x enters no node linearly,
+    so that it has no `Factor`.
+    """
+    z = values[0]
+    s = onp.tanh(z @ matrix.T + values[1])
+    slope, bend = 1.0 - s * s, -2.0 * s * (1.0 - s * s)
+
+    def times(t, M):
+        return (t.reshape(-1, t.shape[-1]) @ M).reshape(t.shape)
+
+    def moved(i, t):
+        """Du along t."""
+        return times(t, matrix.T) if i == 0 else t[:, None, :]
+
+    def back(i, c):
+        return times(c, matrix) if i == 0 else c.sum(axis=1)
+
+    def push(i, t):
+        image = moved(i, t) * slope
+        return t + image if i == 0 else image
+
+    def pull(i, c):
+        image = back(i, c * slope)
+        return c + image if i == 0 else image
+
+    def second(i, j, delta, t):
+        return back(i, moved(j, t) * (delta * bend))
+
+    return Local(push, pull, second, ((0, 0), (1, 0), (0, 1), (1, 1)), (0,))
+
+
+def _residual_tanh_magnitude(values, sizes, *, matrix):
+    t = onp.tanh(values[0] @ matrix.T + values[1])
+    return sizes[0] + onp.abs(t) + (1.0 - t * t) * (sizes[0] @ onp.abs(matrix).T + sizes[1])
+
+
+@closed_form(_residual_tanh_derivatives, magnitude=_residual_tanh_magnitude)
+def residual_tanh(z, x, *, matrix):
+    """z + tanh(z A^T + x), shape (N, d), for z (N, d), x (d,) and a fixed array A = matrix (d, d); else ValueError.
+
+    x is moved into tanh: one step of `models.residual_chain`.
+    """
+    shapes = np.shape(z), np.shape(x), np.shape(matrix)
+    d = shapes[2][0] if shapes[2] else 0
+    if len(shapes[0]) != 2 or shapes != ((shapes[0][0], d), (d,), (d, d)):
+        raise ValueError("residual_tanh takes z (N, d), x (d,), matrix (d, d); got {}, {}, {}".format(*shapes))
+    return z + np.tanh(np.dot(z, matrix.T) + x)
+
+
+# ---------------------------------------------------------------- joining, reshaping, averaging
 
 
 def _equal_shapes(name, arrays):
@@ -194,6 +263,28 @@ def _reshape_derivatives(values, output, pieces, shape=(-1,)):
 def reshape(a, *, shape=(-1,)):
     """Each sample in the given shape; by default flat, (N, ...) -> (N, features)."""
     return np.reshape(a, (np.shape(a)[0], *shape))
+
+
+def _mean_derivatives(values, output, pieces, axis=1):
+    (a,) = values
+    axis, shape = axis % a.ndim, a.shape
+
+    def push(i, t):
+        return t.mean(axis=axis + 1)
+
+    def pull(i, c):
+        return onp.broadcast_to(onp.expand_dims(c / shape[axis], axis + 1), (len(c), *shape))
+
+    return Local(push, pull, samplewise=(0,))
+
+
+@closed_form(_mean_derivatives, magnitude=lambda values, sizes, axis=1: sizes[0].mean(axis=axis))
+def mean(a, *, axis=1):
+    """The mean over one axis, by default 1: the tokens of a (N, T, d). ValueError for axis 0, which counts samples."""
+    ndim = np.ndim(a)
+    if not (isinstance(axis, int | onp.integer) and -ndim < axis < ndim and axis):
+        raise ValueError(f"mean takes an axis of a {np.shape(a)} other than 0, the samples; got {axis!r}")
+    return np.mean(a, axis=axis)
 
 
 # ---------------------------------------------------------------- loss heads

@@ -227,14 +227,21 @@ class Network:
 
     def _apply(self, owner, fun, parents):
         arrays = [self._values[parent] for parent in parents]
-        shapes = ", ".join(f"{p} {a.shape}" for p, a in zip(parents, arrays, strict=True))
+
+        def shapes():
+            return ", ".join(f"{p} {a.shape}" for p, a in zip(parents, arrays, strict=True))
+
         try:
             with np.errstate(all="ignore"):  # an overflow is reported below, as a value
                 value = fun(*arrays)
         except Exception as error:
             kind = type(error).__name__
-            raise ValueError(f"{owner} failed on {shapes}: {kind}: {error}") from error
-        return constant(f"{owner}, computed from {shapes},", value)
+            raise ValueError(f"{owner} failed on {shapes()}: {kind}: {error}") from error
+        if isinstance(value, np.ndarray) and value.dtype == float and value.size and np.isfinite(value).all():
+            value = value.copy()
+            value.flags.writeable = False
+            return value
+        return constant(f"{owner}, computed from {shapes()},", value)
 
     def _split(self, x, names):
         """The pieces of x (n,) by name, in their own shapes; x may be traced."""

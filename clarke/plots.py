@@ -1,10 +1,10 @@
-"""Pictures of one point: the regions that meet there, and the hull of the limiting derivatives.
+"""Pictures of one point: the regions that meet there, the hull of the limiting derivatives, the blocks of a Hessian.
 
 Every drawing function takes a value and an Axes and returns the Axes; what it draws comes from `slice_polygons` and
-`hull_vertices`, which draw nothing. A slice is the square {x + s b_0 + t b_1 : |s|, |t| <= radius}. It is cut like
-dough: on a convex cell where all earlier choices are fixed, the guards of the next operation are affine if its
-arguments are, so their values at the corners say exactly where they vanish. Where guards are curved the square begins
-as a grid of cells, and the cuts are linear interpolations in each.
+`hull_vertices`, which draw nothing, or is the array of its image. A slice is the square
+{x + s b_0 + t b_1 : |s|, |t| <= radius}. It is cut like dough: on a convex cell where all earlier choices are fixed,
+the guards of the next operation are affine if its arguments are, so their values at the corners say exactly where they
+vanish. Where guards are curved the square begins as a grid of cells, and the cuts are linear interpolations in each.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from .selections import ExtremumTie, TwoWayTies
 try:
     from matplotlib import rc_context
     from matplotlib.collections import LineCollection, PolyCollection
-    from matplotlib.colors import to_rgb
+    from matplotlib.colors import LogNorm, to_rgb
     from matplotlib.figure import Figure
     from matplotlib.patches import Polygon
     from matplotlib.ticker import MaxNLocator
@@ -36,6 +36,8 @@ MUTE = 1e-12  # |guard| / scale below which a guard is zero: rounding, far above
 GRID = 32  # cells along each side of the square when guards are curved
 FEW = 8  # regions or elements that can still be told apart by a label
 SPARSE = 24  # elements that can still be told apart as arrows
+NAMED = 16  # names that can still be read along an axis 1.8 in long
+DECADES = 6  # of norms told apart by color, below the largest
 
 
 # ---------------------------------------------------------------- the slice
@@ -474,6 +476,56 @@ def study_figure(study) -> Figure:
         figure.suptitle(study.title, fontsize=9)
         figure.draw_without_rendering()  # ticks are made when drawn: they take the fonts of now
     return figure
+
+
+def block_map(blocks, names=None, ax=None):
+    """Draw the Frobenius norms |H[v, w]|, and those of the Gauss-Newton and tensor parts beside them, on one log scale.
+
+    blocks: a whole HessianBlocks. names: of inputs, parameters or nodes, by default all parameters. ax: three Axes, by
+    default those of a Figure of their own, 6.9 in by 2.5 in (no pyplot state). Colors span at most 6 decades below the
+    largest norm; a block that is zero is left empty. Returns the array of the three Axes; the norms (k, k), masked
+    where zero, are those of `ax.images[0].get_array()` of each. ValueError for another number of Axes.
+    """
+    names = blocks.network.parameters if names is None else (names,) if isinstance(names, str) else tuple(names)
+    parts = {"Hessian": blocks, "Gauss\N{EN DASH}Newton part": blocks.gauss_newton, "tensor part": blocks.tensor}
+    starts = np.cumsum([0, *(blocks.gradient[name].size for name in names)])[:-1]
+    norms = []
+    for part in parts.values():
+        squares = np.square(part.dense(names))
+        norms.append(np.sqrt(np.add.reduceat(np.add.reduceat(squares, starts, axis=0), starts, axis=1)))
+    own = ax is None
+    with rc_context(PAPER if own else {}):
+        axes = Figure(figsize=(6.9, 2.5), layout="constrained").subplots(1, 3) if own else np.ravel(ax)
+        if len(axes) != len(parts):
+            raise ValueError(f"ax is three Axes, for {', '.join(parts)}; got {len(axes)}")
+        largest = float(max(each.max() for each in norms)) or 1.0
+        seen = [each[each > 0].min() for each in norms if each.any()]
+        least = max(largest / 10**DECADES, min(seen, default=largest / 10))
+        scale = LogNorm(min(least, largest / 10), largest)
+        for panel, title, each in zip(axes, parts, norms, strict=True):
+            image = panel.imshow(np.ma.masked_equal(each, 0.0), cmap="viridis", norm=scale, interpolation="nearest")
+            panel.set_title(title)
+            _name_blocks(panel, names, panel is axes[0])
+        below = "min" if min(seen, default=least) < least else "neither"
+        bar = axes[0].figure.colorbar(image, ax=list(axes), extend=below, aspect=22, pad=0.015)
+        bar.set_label(r"$\Vert H_{vw}\Vert_F$")
+        bar.outline.set_linewidth(0.6)
+        if own:
+            axes[0].figure.draw_without_rendering()  # ticks are made when drawn: they take the fonts of now
+    return axes
+
+
+def _name_blocks(ax, names, first):
+    """Names along the axes, as many as can be read; a grid that shows where empty blocks are."""
+    k = len(names)
+    places = np.arange(0, k, -(-k // NAMED))
+    ax.set_xticks(places, [names[i] for i in places], rotation=90)
+    ax.set_yticks(places, [names[i] for i in places] if first else [])
+    ax.set_xticks(np.arange(k - 1) + 0.5, minor=True)
+    ax.set_yticks(np.arange(k - 1) + 0.5, minor=True)
+    if k <= 4 * NAMED:
+        ax.grid(which="minor", color="#cccccc", linewidth=0.4)
+    ax.tick_params(which="both", length=0)
 
 
 def _frame(ax, first, second, line):

@@ -167,6 +167,8 @@ NODES = {
     "concatenate last": (partial(layers.concatenate, axis=-1), [(2, 3, 1), (2, 3, 2)]),
     "reshape": (layers.reshape, [(2, 3, 2)]),
     "reshape to": (partial(layers.reshape, shape=(2, 3)), [(2, 6)]),
+    "mean": (layers.mean, [(2, 4, 3)]),  # of 4 and of 2: exact
+    "mean last": (partial(layers.mean, axis=-1), [(2, 3, 2)]),
 }
 
 
@@ -195,10 +197,37 @@ def test_which_parents_keep_samples_apart():
         "concatenate": (0, 1),
         "concatenate samples": (),
         "reshape": (0,),
+        "mean": (0,),
     }
     for case, claim in claims.items():
         fun, shapes = NODES[case]
         assert laws.samplewise(fun, [np.ones(shape) for shape in shapes], np.ones(())) == claim
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_the_closed_forms_of_a_residual_step_are_the_derivatives(samples):
+    rng = rng_of(2)
+    A = rng.normal(size=(4, 4))
+    step, values = partial(layers.residual_tanh, matrix=A), [rng.normal(size=(samples, 4)), rng.normal(size=4)]
+    y = step(*values)
+    for k, row in enumerate(values[0]):
+        assert y[k] == pytest.approx(row + np.tanh(A @ row + values[1]), rel=1e-14)
+    laws.first_derivatives(step, values, 1e-14)
+    laws.second_derivatives(step, values, rng.normal(size=y.shape), 1e-14)
+    assert set(laws.local_of(step, values).curved) == set(product((0, 1), repeat=2))
+    laws.directions_at_once(step, values, rng, 1e-14)
+    laws.magnitudes(step, values, 1e-14)
+    assert laws.samplewise(step, values, rng.normal(size=y.shape)) == (0,)
+    assert not laws.factors(step, values, rng, 0.0)  # x enters through tanh, not linearly
+    assert pickle.loads(pickle.dumps(step))(*values).tolist() == y.tolist()
+
+
+def test_every_node_function_is_found_in_layers_and_carries_closed_forms():
+    heads = {"squared_error", "cross_entropy", "weight_decay"}
+    assert layers.__all__ == sorted(layers.__all__)
+    for name in set(layers.__all__) - heads:
+        assert hasattr(getattr(layers, name), "derivatives"), name
+        assert hasattr(getattr(layers, name), "magnitude"), name
 
 
 @pytest.mark.parametrize(
@@ -230,6 +259,11 @@ def test_arrays_that_do_not_fit_are_refused():
         layers.add(np.ones((2, 3)), np.ones(3))
     with pytest.raises(ValueError, match=r"product takes arrays of one shape; got \(2, 3\), \(2, 1\)"):
         layers.product(np.ones((2, 3)), np.ones((2, 1)))
+    with pytest.raises(ValueError, match=r"z \(N, d\), x \(d,\), matrix \(d, d\); got \(2, 3\), \(2,\), \(3, 3\)"):
+        layers.residual_tanh(np.ones((2, 3)), np.ones(2), matrix=np.ones((3, 3)))
+    for axis in (0, 2, -2, 1.0):
+        with pytest.raises(ValueError, match=r"an axis of a \(2, 3\) other than 0, the samples; got"):
+            layers.mean(np.ones((2, 3)), axis=axis)
     for coefficient in (np.nan, "much"):
         with pytest.raises(ValueError, match=r"coefficient must be a finite number; got"):
             layers.weight_decay(coefficient)

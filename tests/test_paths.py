@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from network_oracle import brute_force, brute_gradient, brute_jacobian, brute_loss_hessian, brute_parts, perturbed_loss
 
-from clarke import layers, models, paths
+from clarke import layers, models, notation, paths
+from clarke import printed as paper
 from clarke.blocks import KinkError
 from clarke.network import Network
 
@@ -135,7 +136,7 @@ def test_the_oracle_is_the_second_difference_of_a_quadratic_loss_exactly():
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_corrected_formulas_are_the_hessian(seed):
     net = drawn(seed)
-    n, names = paths.notation(net), list(net.dag)
+    n, names = notation.notation(net), list(net.dag)
     H = brute_force(net, names)
     scale = np.abs(H).max() + 1
     assert close(n.delta, brute_gradient(net, names), scale)
@@ -144,19 +145,19 @@ def test_the_corrected_formulas_are_the_hessian(seed):
     gauss_newton, tensor = brute_parts(net, names)
     assert close(n.total.T @ n.loss_part @ n.total, gauss_newton, scale)
     assert close(n.total.T @ n.tensor_part @ n.total, tensor, scale)
-    for (v, w), block in paths.input_hessian(net).items():
+    for (v, w), block in notation.input_hessian(net).items():
         assert close(block, H[n.at[v], n.at[w]], scale), (v, w)
     if not n.read.intersection(net.parameters):
-        unrolled = paths.unrolled_hessian(n)
+        unrolled = notation.unrolled_hessian(n)
         for a in net.parameters:
             for b in net.parameters:
-                assert close(paths._tied(n, unrolled, a, b), H[n.at[a], n.at[b]], scale), (a, b)
+                assert close(paper.tied(n, unrolled, a, b), H[n.at[a], n.at[b]], scale), (a, b)
 
 
 @pytest.mark.parametrize("seed", SEEDS[:10])
 def test_the_two_sided_recursion_holds_for_all_pairs(seed):
-    n = paths.notation(drawn(seed))
-    H = paths.input_hessian(n)
+    n = notation.notation(drawn(seed))
+    H = notation.input_hessian(n)
     KS = (n.loss_part + n.tensor_part) @ n.total
     for v, w in H:
         total = n.K(v, w) + 0.0
@@ -176,7 +177,7 @@ def test_the_two_sided_recursion_holds_for_all_pairs(seed):
 def test_the_report_has_the_true_blocks_and_its_conditions_suffice(seed):
     net = drawn(seed)
     names = list(net.dag)
-    H, at = brute_force(net, names), paths.notation(net).at
+    H, at = brute_force(net, names), notation.notation(net).at
     gauss_newton, _ = brute_parts(net, names)
     report = paths.path_report(net)
     for entry in report.entries:
@@ -245,7 +246,7 @@ def test_in_a_chain_formula_1_is_block_diagonal_and_right_on_the_diagonal():
     """The pseudo-inverses propagate blocks H_{u,z} of adjacent nodes, and those are zero as printed."""
     for shape in ("affine", "tanh"):
         net = chain(1, (2, 2, 2, 2, 2), shape)
-        n, printed, true = paths.notation(net), paths.formula_1(net), paths.input_hessian(net)
+        n, printed, true = notation.notation(net), paper.formula_1(net), notation.input_hessian(net)
         for v, w in true:
             if v == w:
                 assert close(printed[v, v], true[v, v], np.abs(true[v, v]).max())
@@ -266,7 +267,7 @@ def test_siblings_and_diagonal_blocks_of_a_tree_are_right():
 
 def test_a_diamond_lacks_the_cross_terms_of_two_different_children():
     net = graph_of(["x->a", "x->b", "a->out", "b->out"], loss=quadratic)
-    n, true, printed = paths.notation(net), paths.input_hessian(net), paths.formula_1(net)
+    n, true, printed = notation.notation(net), notation.input_hessian(net), paper.formula_1(net)
     cross = n.D("a", "x").T @ true["a", "b"] @ n.D("b", "x")
     assert np.abs(cross).max() > 0.1
     assert close(true["x", "x"] - printed["x", "x"], cross + cross.T, 10)
@@ -287,9 +288,9 @@ def test_a_skip_makes_the_pseudo_inverse_term_nonzero_and_as_large_as_the_invers
 
     for small in (1.0, 0.5, 2.0**-20):
         net = network(small)
-        assert paths.formula_1(net)["v", "w"] == 1 / small
-        assert paths.input_hessian(net)["v", "w"] == 2 + small
-        assert paths.formula_1(network(-small))["w", "v"] == -1 / small
+        assert paper.formula_1(net)["v", "w"] == 1 / small
+        assert notation.input_hessian(net)["v", "w"] == 2 + small
+        assert paper.formula_1(network(-small))["w", "v"] == -1 / small
 
 
 def scaled(a, by):
@@ -305,7 +306,7 @@ def test_where_the_loss_reads_two_nodes_formula_2_is_not_used():
     net.loss(quadratic, "a", "b")
     report = paths.path_report(net)
     assert "(2)" not in {e.formula for e in report.entries}
-    assert paths.notation(net).out is None
+    assert notation.notation(net).out is None
     assert all(e.agrees for e in report["a", "b"] if e.formula == "(1)")
 
 
@@ -379,10 +380,10 @@ def test_lemma_1_needs_each_of_its_hypotheses(change):
 def test_in_lemma_1_u_must_be_the_only_child_of_v_not_only_the_only_one_on_the_way_to_w():
     """out = B w + C v with L = |out|^2 / 2: all else holds, and C^T H_{out,w} is missing."""
     net = identity_path(readers=["w", "v"], out="affine")
-    n, H = paths.notation(net), paths.input_hessian(net)
+    n, H = notation.notation(net), notation.input_hessian(net)
     assert not (n.loss_part + n.tensor_part)[n.at["z"]].any()
     assert not ((n.loss_part + n.tensor_part) @ n.total)[n.at["v"], n.at["w"]].any()
-    lacking = H["v", "w"] - paths.lemma_1(net)["v", "u", "z", "w"]
+    lacking = H["v", "w"] - paper.lemma_1(net)["v", "u", "z", "w"]
     assert close(lacking, n.D("out", "v").T @ H["out", "w"], 10)
     assert np.abs(lacking).max() > 0.1
 
@@ -393,12 +394,12 @@ def test_in_lemma_1_u_must_be_the_only_child_of_v_not_only_the_only_one_on_the_w
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_residual_of_proposition_2_is_a_block_of_KS(seed):
     net = drawn(seed)
-    names, at = list(net.dag), paths.notation(net).at
+    names, at = list(net.dag), notation.notation(net).at
     H = brute_force(net, names)
     heads, K_loss = brute_loss_hessian(net)
-    n = paths.notation(net)
+    n = notation.notation(net)
     around = np.abs(n.total).T @ (np.abs(n.loss_part) + np.abs(n.tensor_part)) @ np.abs(n.total)
-    for (v, w), printed in paths.proposition_2(net).items():
+    for (v, w), printed in paper.proposition_2(net).items():
         KS = (n.loss_part + n.tensor_part)[at[v]] @ n.total[:, at[w]]
         residual = H[at[v], at[w]] - printed
         assert np.abs(residual - KS).max() <= 1e-12 * max(1, around.max()), (v, w)
@@ -422,7 +423,7 @@ def test_proposition_2_fails_where_a_product_couples_v_with_what_follows_w():
     net.node("y", partial(scaled, by=5.0), "w")
     net.node("out", product, "v", "y")
     net.loss(total, "out")
-    assert paths.proposition_2(net)["v", "w"] == 0
+    assert paper.proposition_2(net)["v", "w"] == 0
     (entry,) = paths.path_report(net)["v", "w"][-2:-1]
     assert entry.formula == "Prop. 2"
     assert entry.true == 5
@@ -463,8 +464,8 @@ def test_a_parameter_applied_to_the_node_next_to_it_is_missing_from_formula_3():
     net.node("y", product, "t2", "n")
     net.loss(total, "y")
     for misfit in ("raise", "repair"):
-        assert paths.formula_3(net, misfit=misfit)["y", "n"] == 0
-    assert paths.unrolled_hessian(net)["y", "n"] == 2
+        assert paper.formula_3(net, misfit=misfit)["y", "n"] == 0
+    assert notation.unrolled_hessian(net)["y", "n"] == 2
 
 
 def tied():
@@ -503,8 +504,8 @@ def test_proposition_3_is_right_and_the_algorithms_forget_the_other_blocks_of_a_
 
 def test_algorithm_1_counts_pure_second_derivatives_twice():
     net = graph_of(["x->out"], shape="tanh")
-    n = paths.notation(net)
-    extra = paths.algorithm_1(net)["x", "x"] - paths.input_hessian(net)["x", "x"]
+    n = notation.notation(net)
+    extra = paper.algorithm_1(net)["x", "x"] - notation.input_hessian(net)["x", "x"]
     assert np.abs(extra).max() > 1e-3
     assert close(extra, n.T("out", "x", "x"))
 
@@ -512,7 +513,7 @@ def test_algorithm_1_counts_pure_second_derivatives_twice():
 def test_algorithm_1_counts_a_chain_once_for_every_way_of_taking_turns():
     """Off the diagonal both one-sided sums are the whole block; each call returns their sum."""
     net = chain(0, (1, 1, 1, 1), "affine")
-    true, printed = paths.input_hessian(net), paths.algorithm_1(net)
+    true, printed = notation.input_hessian(net), paper.algorithm_1(net)
     assert close(printed["n1", "n2"], 2 * true["n1", "n2"])
     assert close(printed["x", "n2"], 3 * true["x", "n2"])
     for v in ("x", "n1", "n2", "out"):
@@ -528,17 +529,17 @@ def test_algorithm_3_never_adds_what_the_children_of_a_loss_node_contribute():
     net.node("b", partial(scaled, by=2.0), "a")
     net.loss(quadratic, "a")
     net.loss(quadratic, "b")
-    assert paths.unrolled_hessian(net)["a", "a"] == 5
-    assert paths.algorithm_3(net, misfit="repair")["a", "a"] == 1
+    assert notation.unrolled_hessian(net)["a", "a"] == 5
+    assert paper.algorithm_3(net, misfit="repair")["a", "a"] == 1
 
 
 def test_blocks_of_nodes_without_a_common_child_are_left_at_zero():
     """By Algorithm 3 in a chain, where Algorithm 1 has them right; by sec. 4 where formula (1) has something else."""
     net = chain(0, (1, 1, 1), "affine")
-    n, true = paths.notation(net), paths.input_hessian(net)
-    assert close(paths.algorithm_1(net)["n1", "out"], true["n1", "out"])
+    n, true = notation.notation(net), notation.input_hessian(net)
+    assert close(paper.algorithm_1(net)["n1", "out"], true["n1", "out"])
     assert true["n1", "out"].any()
-    assert not paths.algorithm_3(n)["n1", "out"].any()
+    assert not paper.algorithm_3(n)["n1", "out"].any()
     rng = np.random.default_rng(0)
     net = Network()
     net.input("x", 1.0)
@@ -547,31 +548,31 @@ def test_blocks_of_nodes_without_a_common_child_are_left_at_zero():
     for name, parents in (("v", "xt"), ("u", "v"), ("z", "u"), ("w", "zs"), ("out", "uzw")):
         node(rng, net, name, 1, "affine", *parents)
     net.loss(quadratic, "out")
-    assert paths.formula_1(net)["v", "w"].any()
-    assert not paths.section_4(net)["t", "s"].any()
+    assert paper.formula_1(net)["v", "w"].any()
+    assert not paper.section_4(net)["t", "s"].any()
     assert brute_force(net, ["t", "s"])[0, 1] != 0
 
 
 def test_algorithm_2_is_one_sided():
     rng = np.random.default_rng(0)
     net = models.mlp((2, 2, 2), activation="tanh", loss="squared", inputs=[[1, 2]], targets=[[0, 1]], rng=rng)
-    block = paths.algorithm_2(net, misfit="repair")
-    true = paths.unrolled_hessian(net)
+    block = paper.algorithm_2(net, misfit="repair")
+    true = notation.unrolled_hessian(net)
     assert close(block["y", "z1"], true["y", "z1"])
     assert not close(block["z1", "y"], true["z1", "y"], tol=1e-3)
 
 
 def test_blocks_handed_over_are_the_ones_used():
     net = chain(0, (2, 2, 2), "tanh")
-    zeros = {pair: 0 * block for pair, block in paths.input_hessian(net).items()}
-    n = paths.notation(net)
-    assert close(paths.formula_3(net, blocks=zeros)["n1", "n1"], n.T_theta("n1"))
-    assert not paths.proposition_2(net, blocks=zeros)["x", "n1"].any()
-    with pytest.raises(paths.DimensionError, match="H\\[n1, n1\\] is not among the blocks"):
-        paths.formula_3(net, blocks={})
-    assert paths.formula_3(net, blocks={}, misfit="omit") == {}
+    zeros = {pair: 0 * block for pair, block in notation.input_hessian(net).items()}
+    n = notation.notation(net)
+    assert close(paper.formula_3(net, blocks=zeros)["n1", "n1"], n.T_theta("n1"))
+    assert not paper.proposition_2(net, blocks=zeros)["x", "n1"].any()
+    with pytest.raises(paper.DimensionError, match="H\\[n1, n1\\] is not among the blocks"):
+        paper.formula_3(net, blocks={})
+    assert paper.formula_3(net, blocks={}, misfit="omit") == {}
     with pytest.raises(ValueError, match="blocks must have all pairs of z, out, which read 't'"):
-        paths.proposition_3(tied(), blocks={})
+        paper.proposition_3(tied(), blocks={})
 
 
 # ---------------------------------------------------------------- what does not fit
@@ -590,10 +591,10 @@ def skipping(sizes):
 
 
 def test_the_fourth_term_of_formula_1_fits_only_between_layers_of_one_width():
-    with pytest.raises(paths.DimensionError) as raised:
-        paths.formula_1(skipping((2, 2, 3, 2)))
+    with pytest.raises(paper.DimensionError) as raised:
+        paper.formula_1(skipping((2, 2, 3, 2)))
     assert str(raised.value).startswith("formula (1), H[v, w]: D[u<-v]^T H[u, z] (2, 3) times D[w<-z]^-T (2, 3)")
-    omitted, repaired = (paths.formula_1(skipping((2, 2, 3, 2)), misfit=m) for m in ("omit", "repair"))
+    omitted, repaired = (paper.formula_1(skipping((2, 2, 3, 2)), misfit=m) for m in ("omit", "repair"))
     assert set(repaired) - set(omitted) == {("v", "w")}
     assert repaired["v", "w"].shape == (2, 2)
 
@@ -601,24 +602,24 @@ def test_the_fourth_term_of_formula_1_fits_only_between_layers_of_one_width():
 def test_the_fifth_term_is_no_transpose_of_the_fourth():
     """It fits iff d_u = d_w, where the fourth wants d_z = d_w."""
     net = skipping((1, 3, 2, 2))
-    assert ("v", "w") in paths.formula_1(net, misfit="omit")
+    assert ("v", "w") in paper.formula_1(net, misfit="omit")
     with pytest.raises(
-        paths.DimensionError, match=r"H\[w, v\]: D\[w<-z\]\^-T H\[z, u\] .* times D\[u<-v\]\^T \(1, 3\)"
+        paper.DimensionError, match=r"H\[w, v\]: D\[w<-z\]\^-T H\[z, u\] .* times D\[u<-v\]\^T \(1, 3\)"
     ):
-        paths.formula_1(net)
-    square = paths.formula_1(skipping((2, 2, 2, 2)))
+        paper.formula_1(net)
+    square = paper.formula_1(skipping((2, 2, 2, 2)))
     assert not close(square["w", "v"], square["v", "w"].T, tol=1e-3)
-    repaired = paths.formula_1(skipping((2, 3, 1, 2)), misfit="repair")
+    repaired = paper.formula_1(skipping((2, 3, 1, 2)), misfit="repair")
     assert all(close(block, repaired[w, v].T, 10) for (v, w), block in repaired.items())
 
 
 def test_lemma_1_fits_only_between_layers_of_one_width():
     with pytest.raises(
-        paths.DimensionError, match=r"Lemma 1, path v -> u -> z -> w: .* \(2, 3\) times .* does not fit"
+        paper.DimensionError, match=r"Lemma 1, path v -> u -> z -> w: .* \(2, 3\) times .* does not fit"
     ):
-        paths.lemma_1(skipping((2, 2, 3, 2)))
-    with pytest.raises(paths.DimensionError, match=r"\(2, 3\) times"):
-        paths.lemma_1(identity_path(d_z=3))
+        paper.lemma_1(skipping((2, 2, 3, 2)))
+    with pytest.raises(paper.DimensionError, match=r"\(2, 3\) times"):
+        paper.lemma_1(identity_path(d_z=3))
 
 
 def test_the_third_term_of_formula_3_fits_only_if_four_numbers_are_one():
@@ -626,25 +627,25 @@ def test_the_third_term_of_formula_3_fits_only_if_four_numbers_are_one():
         (2, 2, 2), activation="tanh", loss="squared", inputs=[[1, 2]], targets=[[0, 1]], bias=False, theta=np.ones(8)
     )
     with pytest.raises(
-        paths.DimensionError, match=r"theta_z1, theta_y\]: T\[y;h1,theta\] .* is \(2, 2\), the block \(4, 4\)"
+        paper.DimensionError, match=r"theta_z1, theta_y\]: T\[y;h1,theta\] .* is \(2, 2\), the block \(4, 4\)"
     ):
-        paths.formula_3(net)
-    assert set(paths.formula_3(net, misfit="omit")) == {("z1", "z1"), ("y", "y")}
+        paper.formula_3(net)
+    assert set(paper.formula_3(net, misfit="omit")) == {("z1", "z1"), ("y", "y")}
     with pytest.raises(
-        paths.DimensionError, match=r"Algorithm 2, .*theta_y, theta_z1\].* is \(2, 2\), the block \(4, 4\)"
+        paper.DimensionError, match=r"Algorithm 2, .*theta_y, theta_z1\].* is \(2, 2\), the block \(4, 4\)"
     ):
-        paths.algorithm_2(net)
+        paper.algorithm_2(net)
     wide = models.mlp(
         (2, 3, 1), activation="tanh", loss="squared", inputs=[[1, 2]], targets=[[0]], bias=False, theta=np.ones(9)
     )
     with pytest.raises(
-        paths.DimensionError, match=r"\(3, 3\) \(D\[z1<-h1\] D_z1\)\^T .* does not fit|times .* does not fit"
+        paper.DimensionError, match=r"\(3, 3\) \(D\[z1<-h1\] D_z1\)\^T .* does not fit|times .* does not fit"
     ):
-        paths.formula_3(wide)
-    with pytest.raises(paths.DimensionError):
-        paths.section_4(wide)
-    with pytest.raises(paths.DimensionError, match="Algorithm 2"):
-        paths.algorithm_3(wide)
+        paper.formula_3(wide)
+    with pytest.raises(paper.DimensionError):
+        paper.section_4(wide)
+    with pytest.raises(paper.DimensionError, match="Algorithm 2"):
+        paper.algorithm_3(wide)
 
 
 def test_section_4_stops_at_an_input_block_that_does_not_fit():
@@ -657,9 +658,9 @@ def test_section_4_stops_at_an_input_block_that_does_not_fit():
     for name, size, parents in (("v", 2, "xt"), ("u", 2, "v"), ("z", 3, "u"), ("w", 2, "zs"), ("out", 1, "vuzw")):
         node(rng, net, name, size, "tanh", *parents)
     net.loss(quadratic, "out")
-    with pytest.raises(paths.DimensionError, match=r"formula \(1\), H\[v, w\]"):
-        paths.section_4(net)
-    omitted = set(paths.section_4(net, misfit="repair")) - set(paths.section_4(net, misfit="omit"))
+    with pytest.raises(paper.DimensionError, match=r"formula \(1\), H\[v, w\]"):
+        paper.section_4(net)
+    omitted = set(paper.section_4(net, misfit="repair")) - set(paper.section_4(net, misfit="omit"))
     assert omitted == {("t", "s")}  # the fifth term, of (s, t), fits
 
 
@@ -683,7 +684,7 @@ def test_a_kink_in_a_node_that_no_loss_reads_is_named_too():
     net = chain(0, (1, 2, 1), "affine")
     net.node("h", partial(shifted_relu, by=net.value("n1").copy()), "n1")
     with pytest.raises(KinkError, match=r"h\[0\], h\[1\]"):
-        paths.notation(net)
+        notation.notation(net)
 
 
 def test_many_kinks_are_cut_short():
@@ -692,7 +693,7 @@ def test_many_kinks_are_cut_short():
     net.node("h", layers.relu, "x")
     net.loss(quadratic, "h")
     with pytest.raises(KinkError, match=r"9 kinks are active: .*h\[7\], \.\.\.;"):
-        paths.formula_1(net)
+        paper.formula_1(net)
 
 
 def test_large_networks_are_refused_before_anything_is_differentiated():
@@ -700,24 +701,24 @@ def test_large_networks_are_refused_before_anything_is_differentiated():
     net.input("x", np.ones(5000))
     net.loss(quadratic, "x")
     with pytest.raises(MemoryError, match=r"5000 entries.*hessian_blocks\(network\)\.operator"):
-        paths.notation(net)
+        notation.notation(net)
 
 
 def test_bad_questions_are_refused():
     net = chain(0, (1, 1, 1), "affine")
     with pytest.raises(ValueError, match='misfit is "raise", "omit" or "repair"; got \'skip\''):
-        paths.formula_1(net, misfit="skip")
+        paper.formula_1(net, misfit="skip")
     lossless = Network()
     lossless.parameter("t", 1.0)
     with pytest.raises(ValueError, match="declares no loss"):
-        paths.notation(lossless)
+        notation.notation(lossless)
 
 
 def test_a_node_that_ignores_its_parents_has_derivative_zero():
     net = chain(0, (1, 1, 1), "affine")
     net.node("still", constantly, "n1")
     net.loss(quadratic, "still")
-    n = paths.notation(net)
+    n = notation.notation(net)
     assert not n.D("still", "n1").any()
     assert close(n.total.T @ (n.loss_part + n.tensor_part) @ n.total, brute_force(net, list(net.dag)), 10)
 

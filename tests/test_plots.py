@@ -7,10 +7,12 @@ import pytest
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
 
-from clarke import plots
+from clarke import layers, plots
+from clarke.blocks import hessian_blocks
 from clarke.graph import from_function
 from clarke.limiting import limiting_gradients
-from clarke.models import digits
+from clarke.models import digits, mlp
+from clarke.network import Network
 from clarke.report import study
 
 
@@ -352,3 +354,93 @@ def figure_title(figure):
 def test_a_function_without_its_point_is_refused(ax):
     with pytest.raises(ValueError, match="x is missing"):
         plots.regions(from_function(hat, np.zeros(2)), ax)
+
+
+# ---------------------------------------------------------------- blocks
+
+
+def smooth_mlp(sizes=(3, 4, 2)):
+    rng = np.random.default_rng(0)
+    inputs, targets = rng.standard_normal((5, sizes[0])), rng.standard_normal((5, sizes[-1]))
+    return mlp(sizes, activation="tanh", loss="squared", inputs=inputs, targets=targets, rng=rng)
+
+
+def panels():
+    return Figure().subplots(1, 3)
+
+
+def test_the_block_map_draws_the_norms_of_the_blocks_of_the_hessian_and_of_its_parts():
+    blocks = hessian_blocks(smooth_mlp())
+    for names in (None, ["b1", "W2"], ("x", "W1", "h1", "y"), "W2"):
+        given = panels()
+        axes = plots.block_map(blocks, names, given)
+        assert list(axes) == list(given)
+        names = ("W1", "b1", "W2", "b2") if names is None else [names] if isinstance(names, str) else names
+        for ax, part in zip(axes, (blocks, blocks.gauss_newton, blocks.tensor), strict=True):
+            drawn = ax.images[0].get_array()
+            norms = np.array([[np.linalg.norm(part[v, w]) for w in names] for v in names])
+            np.testing.assert_allclose(drawn.filled(0.0), norms, rtol=1e-9, atol=1e-14 * norms.max())
+            assert [label.get_text() for label in ax.get_xticklabels()] == list(names)
+        assert [label.get_text() for label in axes[0].get_yticklabels()] == list(names)
+        assert not any(label.get_text() for label in axes[1].get_yticklabels())
+
+
+def test_zero_blocks_are_empty_and_all_panels_share_one_logarithmic_scale():
+    axes = plots.block_map(hessian_blocks(smooth_mlp()), ax=panels())
+    masks = [np.ma.getmaskarray(ax.images[0].get_array()) for ax in axes]
+    assert not masks[0].any()
+    assert not masks[1].any()
+    empty = [[v, w] for v in range(4) for w in range(4) if masks[2][v, w]]
+    assert empty == [[0, 3], [1, 3], [2, 2], [2, 3], [3, 0], [3, 1], [3, 2], [3, 3]]  # the last layer is linear
+    (scale,) = {ax.images[0].norm for ax in axes}
+    drawn = np.ma.concatenate([ax.images[0].get_array() for ax in axes]).compressed()
+    assert scale(drawn.max()) == 1
+    assert scale(drawn.min()) == 0
+    assert scale(np.sqrt(drawn.max() * drawn.min())) == pytest.approx(0.5)
+
+
+def test_norms_far_below_the_largest_have_the_lowest_color_and_the_bar_says_so():
+    network = Network()
+    network.input("x", np.ones((1, 1)))
+    network.parameter("large", [[1.0]])
+    network.parameter("small", [[1.0]])
+    network.node("a", layers.affine, "x", "large")
+    network.node("b", layers.affine, "x", "small")
+    network.loss(layers.squared_error(np.zeros((1, 1))), "a")
+    network.loss(layers.weight_decay(1e-9), "b")
+    axes = plots.block_map(hessian_blocks(network))
+    image = axes[0].images[0]
+    assert (image.norm.vmin, image.norm.vmax) == (10.0**-plots.DECADES, 1)
+    np.testing.assert_array_equal(np.ma.getmaskarray(image.get_array()), [[False, True], [True, False]])
+    assert image.colorbar is None
+    (bar,) = [ax for ax in axes[0].figure.axes if ax not in set(axes)]
+    assert bar.get_ylabel() == r"$\Vert H_{vw}\Vert_F$"
+    assert axes[2].images[0].get_array().mask.all()
+
+
+def test_the_block_map_makes_a_figure_of_its_own_that_prints(tmp_path):
+    before = plt.get_fignums()
+    axes = plots.block_map(hessian_blocks(smooth_mlp((2, *10 * (2,), 2))))
+    figure = axes[0].figure
+    np.testing.assert_allclose(figure.get_size_inches(), [6.9, 2.5])
+    assert plt.get_fignums() == before
+    labels = [label.get_text() for label in axes[0].get_xticklabels()]
+    assert labels == [f"W{layer}" for layer in range(1, 12)]  # every second of 22
+    figure.savefig(tmp_path / "map.pdf")
+    assert (tmp_path / "map.pdf").stat().st_size > 5_000
+
+
+def test_a_linear_function_has_an_empty_map():
+    network = Network()
+    network.parameter("w", [1.0, 2.0])
+    network.loss(np.sum, "w")
+    for ax in plots.block_map(hessian_blocks(network)):
+        assert ax.images[0].get_array().mask.all()
+
+
+def test_a_block_map_takes_three_axes_and_the_whole_hessian(ax):
+    blocks = hessian_blocks(smooth_mlp())
+    with pytest.raises(ValueError, match=r"ax is three Axes, for Hessian, .*; got 1"):
+        plots.block_map(blocks, ax=ax)
+    with pytest.raises(ValueError, match="take it from the whole Hessian"):
+        plots.block_map(blocks.tensor, ax=panels())
