@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import integers, restriction
+from . import integers, restriction, summands
 from .counting import count_chambers
 from .halfspaces import finite, matrix, min_norm_direction, scaled, unit
 from .restriction import TooManyChambers
@@ -49,7 +49,7 @@ class Chambers:
     def __post_init__(self):
         for name, dtype in (("signs", np.int8), ("witnesses", float), ("margins", float)):
             array = np.asarray(getattr(self, name), dtype=dtype)
-            array = _frozen(array.copy()) if array.flags.writeable else array  # frozen ones are ours already
+            array = frozen(array.copy()) if array.flags.writeable else array  # frozen ones are ours already
             object.__setattr__(self, name, array)
 
     def __len__(self):
@@ -90,7 +90,23 @@ def chambers(
     `mapper` maps over independent parts of the work; the result does not depend on it: random steps
     are seeded from the input. ValueError for wrong arguments, TooManyChambers past max_chambers.
     """
-    given = _checked(normals, offsets, cone, tol, max_chambers)
+    given = checked(normals, offsets, cone, tol, max_chambers)
+    return answer(given, tol, exact, max_chambers, mapper, progress).chambers
+
+
+class Answer(NamedTuple):
+    """exact: were the signs computed in integers, so that witnesses need not show them?
+
+    claim: what is answered, and how; chambers.reason adds thin chambers and an empty cone, or names doubts instead.
+    """
+
+    chambers: Chambers
+    exact: bool
+    claim: str
+
+
+def answer(given, tol, exact, max_chambers, mapper=map, progress=False) -> Answer:
+    """`chambers` of checked arguments."""
     floats = given.each(lambda a: a.astype(float))
     k, n = floats.normals.shape
     exact = exact or (given.cone is None and all(a is None or a.dtype.kind in "biuO" for a in given))
@@ -98,36 +114,51 @@ def chambers(
     central = asked.offsets is None and asked.cone is None
     if central and not (asked.normals != 0).any():
         whole = np.zeros((1, k)), np.eye(1, n), np.array([np.inf])
-        return Chambers(*whole, True, "no hyperplane: the whole space is one chamber")
+        return _trivial(*whole, "no hyperplane: the whole space is one chamber")
     if asked.cone is not None and not (asked.cone != 0).any(axis=1).all():
         empty = np.zeros((0, k)), np.zeros((0, n)), np.zeros(0)
-        return Chambers(*empty, True, "the cone is empty: one of its rows is zero")
+        return _trivial(*empty, "the cone is empty: one of its rows is zero")
     run = partial(_run, mapper=mapper, progress=progress)
     copies = 2 if central else 1
     limit = max_chambers // copies
+    kept = not exact or _kept_as_floats(given, floats)
     try:
-        fence, rows, typical = _unit_rows(floats)
+        fence, rows, typical = unit_rows(floats)
+        split = summands.direct_sum(_directions(floats, fence, rows), tol) if kept else summands.WHOLE
+        ways = [(split, False), (split, True)] if kept else []
+        if split.loud < summands.LOUD:
+            ways += [(summands.WHOLE, False), (summands.WHOLE, True)]
         results: list[Chambers] = []
-        for isotropic in (False, True) if not exact or _kept_as_floats(given, floats) else ():
-            points, doubts = restriction.float_route(fence, rows, isotropic, tol, limit, run)
+        claim = _TOLERANCE.format(tol)
+        for split, isotropic in ways:
+            points, doubts = summands.float_route(
+                fence, rows, given.offsets is not None, split, isotropic, tol, limit, run
+            )
             points[:, n:] /= typical
-            results.append(_collect(floats, points, doubts, _TOLERANCE.format(tol)))
-            if results[-1].complete:
+            result = collect(floats, points, doubts, claim)
+            if result.complete or split.loud == summands.LOUD:
+                results.append(result)
+            if result.complete:
                 break
         if results and results[-1].complete and not exact:
-            return results[-1]
+            return Answer(results[-1], False, claim)
         doubt = "" if exact else f"; floats could not decide: {results[0].reason}"
         for result in results if _kept_as_floats(given, floats) else ():
-            if len(result) == count_chambers(given.normals, offsets=given.offsets):
-                return replace(result, complete=True, reason=_PROVED + doubt)
+            if len(result) == summands.counted(given.normals, given.offsets, count_chambers):
+                return Answer(replace(result, complete=True, reason=_PROVED + doubt), False, _PROVED + doubt)
         bound = sum(math.comb(len(rows), i) for i in range(min(rows.shape[1], len(rows) + 1)))
         if exact or bound * rows.size <= UNASKED:
             result = _exact_route(given, floats, limit, run)
-            return replace(result, reason=result.reason + doubt)
+            return Answer(replace(result, reason=result.reason + doubt), True, _EXACT + doubt)
         advice = f"exact=True decides, among up to {copies * bound} chambers"
-        return replace(max(results, key=len), reason=f"{results[0].reason}; {advice}")
+        result = replace(max(results, key=len), reason=f"{results[0].reason}; {advice}")
+        return Answer(result, False, claim)
     except TooManyChambers as stop:
         raise TooManyChambers(copies * stop.count, max_chambers) from None
+
+
+def _trivial(signs, witnesses, margins, reason):
+    return Answer(Chambers(signs, witnesses, margins, True, reason), False, reason)
 
 
 # The door: arguments in, original signs out
@@ -139,17 +170,17 @@ _PROVED = "exact: distinct sign vectors, each shown by a witness beyond rounding
 _EXACT = "deletion-restriction in exact arithmetic; the count identity held at every flat"
 
 
-class _Problem(NamedTuple):
+class Problem(NamedTuple):
     normals: np.ndarray
     offsets: np.ndarray | None
     cone: np.ndarray | None
 
     def each(self, change):
         offsets, cone = (None if a is None else change(a) for a in self[1:])
-        return _Problem(change(self.normals), offsets, cone)
+        return Problem(change(self.normals), offsets, cone)
 
 
-def _checked(normals, offsets, cone, tol, max_chambers) -> _Problem:
+def checked(normals, offsets, cone, tol, max_chambers) -> Problem:
     """The arguments as finite arrays of matching shapes, their dtype kept for exact work."""
     if not 0 <= tol < 0.1:
         raise ValueError(f"tol is a distance of unit normals, 0 <= tol < 0.1; got {tol!r}")
@@ -165,7 +196,7 @@ def _checked(normals, offsets, cone, tol, max_chambers) -> _Problem:
         if cone.shape[1] != normals.shape[1]:
             raise ValueError(f"cone must be (c, {normals.shape[1]}), as wide as normals; got {cone.shape}")
         cone = cone if len(cone) else None
-    return _Problem(normals, offsets, cone)
+    return Problem(normals, offsets, cone)
 
 
 def _run(work, pieces, *, mapper, progress):
@@ -177,7 +208,7 @@ def _run(work, pieces, *, mapper, progress):
     return done
 
 
-def _homogeneous(normals, offsets, cone):
+def homogeneous(normals, offsets, cone):
     """(fence, rows): the hyperplanes as rows . y = 0 in the open cone fence @ y > 0.
 
     y = w, or y = (w, 1) with offsets. A central arrangement is fenced by its first hyperplane.
@@ -192,7 +223,7 @@ def _homogeneous(normals, offsets, cone):
     return np.vstack([np.column_stack([cone, np.zeros_like(cone[:, :1])]), last]), rows
 
 
-def _unit_rows(floats):
+def unit_rows(floats):
     """fence, rows of unit length, and the unit of the last coordinate: a typical |t_i| / |v_i|."""
     normals, offsets = scaled(floats.normals, floats.offsets)
     typical = 1.0
@@ -203,30 +234,46 @@ def _unit_rows(floats):
         some = np.abs(offsets[(length > 0) & (offsets != 0)])
         typical = float(np.exp(np.log(some).mean())) if len(some) else 1.0
         offsets = offsets / typical
-    fence, rows = _homogeneous(normals, offsets, floats.cone)
-    return unit(fence), unit(rows), typical
+    fence, rows = homogeneous(normals, offsets, floats.cone)
+    every = unit(np.vstack([fence, rows]))
+    return every[: len(fence)], every[len(fence) :], typical
 
 
-def _collect(floats, points, doubts, claim, exact_signs=None) -> Chambers:
-    """Leave homogeneous coordinates, judge every point on the original rows, and mirror a central arrangement."""
+def _directions(floats, fence, rows):
+    """The fence and the rows as unit vectors, without coordinates for offsets."""
+    if floats.offsets is None:
+        return np.vstack([fence, rows])
+    normals = floats.normals[(floats.normals != 0).any(axis=1)]
+    return unit(normals if floats.cone is None else np.vstack([floats.cone, normals]))
+
+
+def collect(floats, points, doubts, claim, exact_signs=None) -> Chambers:
+    """Leave homogeneous coordinates, judge every point on the original rows, and mirror a central arrangement.
+
+    exact_signs, if given, hold whatever the witnesses show.
+    """
     central = floats.offsets is None and floats.cone is None
     with np.errstate(all="ignore"):
         if floats.offsets is None:
-            points = points / np.linalg.norm(points, axis=1, keepdims=True)
+            points = points / np.sqrt(np.einsum("ij,ij->i", points, points))[:, None]
         else:
             points = points[:, :-1] / points[:, -1:]
-    signs, margins, wrong = _judged(floats, points)
-    if exact_signs is not None:
+    signs, words, margins, wrong = _judged(floats, points)
+    if exact_signs is None:  # list no sign vector twice, and none that its witness does not prove
+        order = restriction.lexicographic(words)
+        if wrong.any():
+            order = order[~wrong[order]]
+        ranked = words.take(order, axis=1)
+        repeated = (ranked[:, 1:] == ranked[:, :-1]).all(axis=0)
+        if repeated.any():
+            order = order[np.append(True, ~repeated)]
+    else:
         wrong |= (signs != exact_signs).any(axis=1)
         signs = exact_signs
-    margins[wrong] = 0
-    order, given = restriction.lexicographic(signs), len(points)
-    if exact_signs is None:  # list no sign vector twice, and none that its witness does not prove
-        order = order[~wrong[order]]
-        repeated = (signs[order[1:]] == signs[order[:-1]]).all(axis=1)
-        order = order[np.append(np.full(len(order[:1]), True), ~repeated)]
+        margins[wrong] = 0
+        order = restriction.lexicographic(restriction.words(np.ascontiguousarray(signs.T) > 0))
     copies = 2 if central else 1
-    lost = copies * (given - len(order))
+    lost = copies * (len(points) - len(order))
     if exact_signs is not None and wrong.any():
         claim += f"; {copies * wrong.sum()} chambers are too thin for a float witness (margin 0)"
     elif lost:
@@ -235,45 +282,66 @@ def _collect(floats, points, doubts, claim, exact_signs=None) -> Chambers:
         claim = "; ".join(doubts[:2])
     elif not len(order):
         claim = f"the cone is empty; {claim}"
-    signs, points, margins = signs[order], points[order], margins[order]
+    signs, points, margins = (a.take(order, axis=0) for a in (signs, points, margins))
     if central:  # every point has v_1 . x > 0, so the mirror images come first, in reverse
-        signs, points = np.vstack([-signs[::-1], signs]), np.vstack([-points[::-1], points])
-        margins = np.concatenate([margins[::-1], margins])
-    return Chambers(_frozen(signs), _frozen(points), _frozen(margins), not doubts, claim)
+        signs, points, margins = _mirrored(signs, np.negative), _mirrored(points, np.negative), _mirrored(margins)
+    return Chambers(frozen(signs), frozen(points), frozen(margins), not doubts, claim)
 
 
-def _frozen(array):
+def _mirrored(half, image=np.positive):
+    whole = np.empty((2 * len(half), *half.shape[1:]), half.dtype)
+    whole[len(half) :] = half
+    image(half[::-1], out=whole[: len(half)])
+    return whole
+
+
+def frozen(array):
     array.flags.writeable = False
     return array
 
 
 def _judged(floats, points):
-    """(signs (N, k), margins (N,), wrong (N,)) of the points on the original rows; wrong: rounding could decide."""
+    """(signs (N, k), their words, margins (N,), wrong (N,)) of the points on the original rows.
+
+    wrong: rounding could decide, and a sign may be wrong, too.
+    """
     normals, offsets = scaled(floats.normals, floats.offsets)
-    length, count = np.linalg.norm(normals, axis=1), len(points)
-    live, fence = length > 0, None if floats.cone is None else scaled(floats.cone)[0]
-    signs, margins = np.empty((count, len(normals)), dtype=np.int8), np.empty(count)
-    wrong = ~np.isfinite(points).all(axis=1)
+    length, count = np.sqrt(np.einsum("ij,ij->i", normals, normals)), len(points)
+    live, fence = np.flatnonzero(length), None if floats.cone is None else scaled(floats.cone)[0]
+    every = len(live) == len(length)
+    positive, margins = np.empty((count, len(normals)), dtype=bool), np.empty(count)
+    packed = np.empty((restriction.word_count(len(normals)), count))
+    wrong = np.zeros(count, dtype=bool)
     rounding = (4 + points.shape[1]) * np.finfo(float).eps
-    size = np.linalg.norm(points, axis=1)
     slab = max(1, restriction.BLOCK // max(len(normals), 1))
+    inverse = 1 / length[live, None]
     with np.errstate(all="ignore"):
-        inverse = 1 / length[live, None]
+        size = np.sqrt(np.einsum("ij,ij->i", points, points))
         for a in range(0, count, slab):
             at = slice(a, a + slab)
             value = normals @ points[at].T
-            reach = length[:, None] * size[at]
             if offsets is not None:
                 value -= offsets[:, None]
-                reach += np.abs(offsets)[:, None]
-            signs[at] = np.sign(value).T
-            value, reach = (x if live.all() else x[live] for x in (value, reach))
+            bits = value > 0
+            positive[at] = bits.T
+            packed[:, at] = restriction.words(bits)
+            value = value if every else value[live]
             np.abs(value, out=value)
-            wrong[at] |= (value <= rounding * reach).any(axis=0)
-            margins[at] = (value * inverse).min(axis=0, initial=np.inf)
+            if offsets is not None:
+                reach = length[live, None] * size[at] + np.abs(offsets[live])[:, None]
+                wrong[at] = (value <= rounding * reach).any(axis=0)
+            value *= inverse
+            margins[at] = value.min(axis=0, initial=np.inf)
             if fence is not None:
                 wrong[at] |= ~(fence @ points[at].T > 0).all(axis=0)
-    return signs, margins, wrong
+        if offsets is None:
+            wrong |= margins <= rounding * size
+        wrong |= ~np.isfinite(size)
+    signs = np.subtract(positive.view(np.int8) * np.int8(2), 1, dtype=np.int8)
+    if not every:
+        dead = np.flatnonzero(length == 0)
+        signs[:, dead] = 0 if offsets is None else -np.sign(offsets[dead])
+    return signs, packed, margins, wrong
 
 
 # Exact answers: by the count, or by the same recursion in integers, one flat at a time
@@ -288,12 +356,9 @@ def _kept_as_floats(given, floats):
 def _exact_route(given, floats, limit, run) -> Chambers:
     """Rows become primitive integer vectors, points stay integer until they are reported."""
     fractions = given.each(integers.fractions)
-    fence, rows = map(integers.primitive, _homogeneous(*fractions))
-    point, doubts = integers.interior(fence), ()
-    points = np.zeros((0, fence.shape[1]), dtype=object)
-    if point is not None:
-        points, broken = integers.cells(fence, integers.distinct(rows), limit, point, run)
-        doubts = (f"{broken} flats break the count identity",) * (broken > 0)
+    fence, rows = map(integers.primitive, homogeneous(*fractions))
+    points, broken = summands.integer_cells(fence, rows, given.offsets is not None, limit, run)
+    doubts = (f"{broken} flats break the count identity",) * (broken > 0)
     every, offsets = fractions.normals, fractions.offsets
     every = integers.primitive(every if offsets is None else np.column_stack([every, -offsets]))
     signs, sides = (np.sign(points @ a.T).astype(np.int8) for a in (every, rows))
@@ -303,4 +368,4 @@ def _exact_route(given, floats, limit, run) -> Chambers:
     for a in np.flatnonzero(distance < 1e-6):  # the recursion thins chambers; their center does not
         center, _, _ = min_norm_direction(np.vstack([fence, sides[a, :, None] * rows]), 0)
         points[a] = points[a] if center is None else center
-    return _collect(floats, points, doubts, _EXACT, signs)
+    return collect(floats, points, doubts, _EXACT, signs)

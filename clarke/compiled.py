@@ -29,6 +29,7 @@ import numpy as np
 from .halfspaces import ROUNDING
 
 SETTLED, DOUBTFUL, TOO_MANY, MORE = 0, 1, 2, 3  # MORE: the stacks are full
+LOUD = 1e300  # no noise is
 LANES = 64  # points handled at once
 FASTMATH = {"nnan", "ninf", "nsz", "contract", "reassoc", "arcp"}  # no infinity or NaN is ever formed
 
@@ -49,23 +50,23 @@ def available() -> bool:
     return find_spec("numba") is not None
 
 
-def cells(rows, noise, fence, point, tol, limit, seed) -> Cells:
+def cells(rows, noise, fence, point, tol, limit, seed, loud=LOUD) -> Cells:
     """The cells into which rows[fence:] cut the open cone rows[:fence] @ y > 0.
 
-    rows (m, d), d >= 2, of unit length; noise (m,) their rounding errors; fence >= 1; point (d,) in the cone, needed
-    where d > 2 and fence > 1; random steps are drawn from seed >= 0. ImportError without numba.
+    rows (m, d), d >= 2, of unit length, best with independent ones first; noise (m,) their rounding errors; fence >= 1;
+    point (d,) in the cone, needed where d > 2 and fence > 1; random steps are drawn from seed >= 0. Noise above
+    `loud` in any flat is doubtful. ImportError without numba.
     """
     m, d = rows.shape
     top = max(d, 3)
-    order = _independent_first(rows, fence)
     flats, stacks, block = _room(m, top)
-    flats.rows[top, :d, :m], flats.noise[top : top + 2, :m] = rows[order].T, np.asarray(noise)[order]
+    flats.rows[top, :d, :m], flats.noise[top : top + 2, :m] = rows.T, noise
     block.real[2, :m] = 1.0  # their lengths
     flats.middle[top, :d], flats.size[top], flats.walls[top] = point, m, fence
     steps = np.random.default_rng(seed).uniform(0.35, 0.65, 1024)  # not halves: walls may be symmetric
     status = MORE
     while status == MORE:
-        status = _compiled()(flats, stacks, block, steps, d == 2, float(tol), int(limit))
+        status = _compiled()(flats, stacks, block, steps, d == 2, float(tol), float(loud), int(limit))
         if status == MORE:
             stacks = _longer(flats, stacks)
     known = int(flats.count[top])
@@ -167,22 +168,6 @@ def _longer(flats, stacks):
     return _Stacks(*longer)
 
 
-def _independent_first(rows, fence):
-    """An order of the rows with hyperplanes far from the span of those before moved up, which saves recursion."""
-    rest, early = rows.copy(), []
-    for _ in range(rows.shape[1]):
-        far = (rest * rest).sum(axis=1) > 0.1
-        if not far.any():
-            break
-        early.append(int(np.argmax(far)))
-        axis = rest[early[-1]] / np.linalg.norm(rest[early[-1]])
-        rest -= np.outer(rest @ axis, axis)
-    early = [i for i in early if i >= fence]
-    late = np.ones(len(rows), dtype=bool)
-    late[early], late[:fence] = False, False
-    return np.concatenate([np.arange(fence), np.array(early, dtype=int), np.flatnonzero(late)])
-
-
 @lru_cache(maxsize=1)
 def _compiled() -> Any:
     """The recursion as machine code, from numba's cache on disk where that can be written."""
@@ -256,7 +241,7 @@ def _signs(rows, e, depth, start, stop, points, n, part, bits):
             bits[word, q] |= bit if value > 0 else 0
 
 
-def _plane(rows, noise, stop, fence, h, noise_h, tol, steps, draw, line, links, found):
+def _plane(rows, noise, stop, fence, h, noise_h, tol, loud, steps, draw, line, links, found):
     """Sectors of the plane h (unit) of 3-space, cut by rows[:, :stop], sorted by signs; -1 if in doubt.
 
     The columns found[:3] get a point in each. Line i of the plane has the unit direction on the positive side of row
@@ -280,6 +265,8 @@ def _plane(rows, noise, stop, fence, h, noise_h, tol, steps, draw, line, links, 
         line[1, i] = -c * side
         line[2, i] = line[1, i] / (line[0, i] + abs(line[1, i]))
         rough = max(rough, max(noise[3, i], noise_h) * size)
+    if rough > loud:
+        return -1
     wide = max(rough, tol)
     end = stop
     line[0, 0], line[1, 0], line[2, 0], line[0, end], line[1, end], line[2, end] = 0.0, -1.0, -1.0, 0.0, 1.0, 1.0
@@ -295,6 +282,8 @@ def _plane(rows, noise, stop, fence, h, noise_h, tol, steps, draw, line, links, 
         ahead = line[0, 0] * line[0, end] + line[1, 0] * line[1, end]
         if ahead > 0 and abs(gap) <= wide:
             count = 0 if abs(gap) <= rough and rough <= tol else -1
+        elif ahead > 0 and rough > loud * abs(gap):
+            count = -1
         elif line[2, end] <= line[2, 0]:
             count = 0
     links[0, 0], links[0, 1], links[1, 0], links[2, 0] = 0, end, -1, -1
@@ -310,9 +299,12 @@ def _plane(rows, noise, stop, fence, h, noise_h, tol, steps, draw, line, links, 
             if 0 <= side <= count:
                 other = links[0, side]
                 gap = abs(line[0, i] * line[1, other] - line[1, i] * line[0, other])
-                if gap <= wide and line[0, i] * line[0, other] + line[1, i] * line[1, other] > 0:
-                    doubt |= gap > rough or rough > tol
-                    merged = True
+                if line[0, i] * line[0, other] + line[1, i] * line[1, other] > 0:
+                    if gap <= wide:
+                        doubt |= gap > rough or rough > tol
+                        merged = True
+                    else:
+                        doubt |= rough > loud * gap  # on one line, the other has length `gap`
         if doubt:
             count = -1
             break
@@ -380,7 +372,7 @@ def _mirror(rows, e, h, stop, inverse, length):
         inverse[e, i] = 1 / max(abs(inverse[e, i]), 1e-300)
 
 
-def _merge(rows, noise, e, stop, fence, length, noise_h, dead, tol, part):
+def _merge(rows, noise, e, stop, fence, length, noise_h, dead, tol, loud, part):
     """Scale restricted rows to length 1, drop those marked dead and those parallel to an earlier one.
 
     Returns how many rows and how many walls are left: 0 walls if the cone is empty, -1 if in doubt.
@@ -398,6 +390,8 @@ def _merge(rows, noise, e, stop, fence, length, noise_h, dead, tol, part):
             for q in range(kept):
                 part[q] += value * rows[e, k, q]
         rough = max(noise[e + 1, i], noise_h) * size
+        if rough > loud:
+            return kept, -1
         merged, most = False, 0.0
         for q in range(kept):
             most = max(most, abs(part[q]))
@@ -613,7 +607,7 @@ def _store(e, n, cell, place, fresh, signs, used, now, points, s, home, key, num
                 words[s, whole + cell[q] * used + w] = signs[w, q]
 
 
-def _enumerate(flats, stacks, blocks, steps, planar, tol, limit):
+def _enumerate(flats, stacks, blocks, steps, planar, tol, loud, limit):
     """Run until the top flat is done, or the status is another; after MORE, call again with longer stacks."""
     rows, dual, noise, inverse, middle, dead = flats[:6]
     size, walls, rank, stage, word, count, base, first, further, scalars = flats[6:]
@@ -625,11 +619,11 @@ def _enumerate(flats, stacks, blocks, steps, planar, tol, limit):
     e, entering, draw, status = scalars[0], scalars[1] == 1, scalars[2], SETTLED
     if planar:
         h[2] = 1.0
-        c = _plane(rows, noise, size[3], walls[3], h, 0.0, tol, steps, 0, line, links, found)
+        c = _plane(rows, noise, size[3], walls[3], h, 0.0, tol, loud, steps, 0, line, links, found)
         count[3] = max(c, 0)
         return DOUBTFUL if c < 0 else TOO_MANY if c > limit else SETTLED
     if entering and e == top:
-        size[e], walls[e] = _merge(rows, noise, e, size[e], walls[e], part, 0.0, dead, tol, near)
+        size[e], walls[e] = _merge(rows, noise, e, size[e], walls[e], part, 0.0, dead, tol, loud, near)
         if walls[e] < 1:
             return SETTLED if walls[e] == 0 else DOUBTFUL
         for i in range(size[e]):
@@ -648,7 +642,7 @@ def _enumerate(flats, stacks, blocks, steps, planar, tol, limit):
                 h[k] = rows[e, k, j]
             if e == 3:
                 draw += 7
-                c = _plane(rows, noise, j, walls[3], h, noise[3, j], tol, steps, draw, line, links, found)
+                c = _plane(rows, noise, j, walls[3], h, noise[3, j], tol, loud, steps, draw, line, links, found)
                 if c < 0:
                     status = DOUBTFUL
                     break
@@ -658,7 +652,7 @@ def _enumerate(flats, stacks, blocks, steps, planar, tol, limit):
             else:
                 d = e - 1
                 _mirror(rows, e, h, j, inverse, part)
-                kept, fenced = _merge(rows, noise, d, j, walls[e], part, noise[e, j], dead, tol, near)
+                kept, fenced = _merge(rows, noise, d, j, walls[e], part, noise[e, j], dead, tol, loud, near)
                 meets = min(fenced, 1)
                 if meets > 0:
                     for i in range(kept):

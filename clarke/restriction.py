@@ -3,8 +3,10 @@
 The cells of {h_1 .. h_{j-1}} that h_j splits are those of the restriction to h_j. Downwards every flat is restricted to
 each of its hyperplanes; in a plane the cells are the sectors between lines. Upwards each witness w' of a cell of the
 j-th restriction gives w' +- s v_j, s a random part (walls may be symmetric) of the way to the nearest earlier wall, and
-distinct sign vectors are told apart by a hash. Their number must be 1 + sum_j #cells of the j-th restriction, at every
-flat: a clash of hashes, a lost cell or a doubled one breaks that identity.
+distinct sign vectors are told apart by a hash. While the first r rows of a flat are independent, all their signs occur,
+at sums of their dual basis: no restriction to those. The number of cells must be 2^(r - 1), or as many of those as a
+cone has, + sum_j #cells of the j-th restriction, j > r, at every flat: a clash of hashes, a lost cell or a doubled one
+breaks that identity.
 """
 
 import math
@@ -38,51 +40,77 @@ class TooManyChambers(RuntimeError):
         )
 
 
-def lexicographic(signs):
-    """The order of the rows; a column of zeros is constant, so one bit a letter suffices."""
-    return np.lexsort(_words(signs > 0).byteswap().T[::-1])
+LETTERS = 52  # in a word: a float holds the bits of so many signs exactly
 
 
-def _words(bits):
-    """(m, k) booleans packed into (m, ceil(k / 64)) uint64, the first bit first in memory."""
-    packed = np.packbits(bits, axis=1)
-    words = np.zeros((len(bits), -(-max(packed.shape[1], 1) // 8) * 8), np.uint8)
-    words[:, : packed.shape[1]] = packed
-    return words.view(np.uint64)
+def word_count(rows):
+    return -(-max(rows, 1) // LETTERS)
+
+
+def words(bits):
+    """(k, N) booleans as (word_count(k), N) floats, which compare like the columns from the first letter on."""
+    if len(bits) <= LETTERS:
+        return np.ldexp(1.0, np.arange(len(bits) - 1, -1, -1))[None] @ bits
+    return np.vstack([words(bits[a : a + LETTERS]) for a in range(0, len(bits), LETTERS)])
+
+
+def lexicographic(words):
+    """The order of the columns."""
+    return np.argsort(words[0]) if len(words) == 1 else np.lexsort(words[::-1])
+
+
+def independent_first(rows, fence):
+    """An order of the rows with hyperplanes far from the span of those before moved up, which saves recursion."""
+    rest, early = rows.copy(), []
+    for _ in range(rows.shape[1]):
+        far = (rest * rest).sum(axis=1) > 0.1
+        if not far.any():
+            break
+        early.append(int(np.argmax(far)))
+        axis = rest[early[-1]] / np.linalg.norm(rest[early[-1]])
+        rest -= np.outer(rest @ axis, axis)
+    early = [i for i in early if i >= fence]
+    late = np.ones(len(rows), dtype=bool)
+    late[early], late[:fence] = False, False
+    return np.concatenate([np.arange(fence), np.array(early, dtype=int), np.flatnonzero(late)])
 
 
 class Flats(NamedTuple):
     """F flats of dimension d, each with its restricted arrangement.
 
     rows (F, m, d) have length 1, or 0 where absent; the first `fence` of them bound the open cone.
-    noise (F, m) estimates their rounding errors; points (F, d) lie in the cones where d > 2.
+    noise (F, m) estimates their rounding errors, doubtful above `loud`; points (F, d) lie in the cones where d > 2.
     """
 
     rows: np.ndarray
     noise: np.ndarray
     points: np.ndarray
     fence: int
+    loud: float = compiled.LOUD
 
 
-def float_route(fence, rows, isotropic, tol, limit, run):
+def float_route(fence, rows, isotropic, tol, limit, run, loud=compiled.LOUD):
     """Homogeneous witnesses (m, N) and doubts, in raw position or in isotropic position."""
     every = np.vstack([fence, rows])
-    basis = _position(every, isotropic)
+    basis = position(every, isotropic)
     moved = every @ basis
     length = np.linalg.norm(moved, axis=1, keepdims=True)
-    noise = ROUNDING * np.linalg.norm(basis, 2) / length.T
-    flats = Flats((moved / length)[None], noise, np.zeros((1, basis.shape[1])), len(fence))
+    noise = ROUNDING * (np.linalg.norm(basis, 2) if isotropic else 1) / length.T  # orthonormal, if not isotropic
+    flats = Flats((moved / length)[None], noise, np.zeros((1, basis.shape[1])), len(fence), loud)
     seed = int.from_bytes(blake2b(every.tobytes(), digest_size=8).digest(), "little")
     doubts: tuple = ()
     if basis.shape[1] > 2:
         flats, _, doubts = _tidy(flats, tol)
+        if len(flats.rows):
+            order = independent_first(flats.rows[0], len(fence))
+            flats = flats._replace(rows=flats.rows[:, order], noise=flats.noise[:, order])
     bound = sum(math.comb(len(every), i) for i in range(basis.shape[1]))
     if not doubts and basis.shape[1] > 2 and len(flats.rows) and bound > WORTH and _compiled():
         (points,) = run(partial(_depth_first, flats, tol, limit), [seed])
         if points is not None:
             return points @ basis.T, ()
     points, _, more = _cells(flats, tol, limit, (seed, int(isotropic)), run, PIECES if bound > 100_000 else 1)
-    return points @ basis.T, (*doubts, *more)
+    return points.T @ basis.T, (*doubts, *more)
 
 
 def _compiled():
@@ -91,15 +119,15 @@ def _compiled():
 
 def _depth_first(flats, tol, limit, seed):
     """The cells of a sole flat by the compiled recursion; None where that is in doubt."""
-    rows, noise, points, fence = flats
+    rows, noise, points, fence, loud = flats
     there = rows[0].any(axis=1)
-    found = compiled.cells(rows[0, there], noise[0, there], there[:fence].sum(), points[0], tol, limit, seed)
+    found = compiled.cells(rows[0, there], noise[0, there], there[:fence].sum(), points[0], tol, limit, seed, loud)
     if found.status == compiled.TOO_MANY:
         raise TooManyChambers(found.known, limit)
     return found.points if found.status == compiled.SETTLED else None
 
 
-def _position(rows, isotropic):
+def position(rows, isotropic):
     """Coordinates (N, d), d >= 2, of the span of the rows.
 
     Isotropic: unit rows with sum u u^T nearly a multiple of the identity, which chambers, invariant
@@ -125,7 +153,7 @@ def _tidy(flats, tol):
 
     Returns the flats left, their indices, and doubts.
     """
-    rows, noise, points, fence = flats
+    rows, noise, points, fence, _ = flats
     d = rows.shape[2]
     cosine = rows @ rows.swapaxes(1, 2)
     f, i, j = np.nonzero(np.triu(np.abs(cosine) > 0.9999, 1))
@@ -158,7 +186,7 @@ def _tidy(flats, tol):
             else:
                 points[g] = direction
     left = np.flatnonzero(alive)
-    return Flats(rows[left], noise[left], points[left], fence), left, doubts
+    return Flats(rows[left], noise[left], points[left], fence, flats.loud), left, doubts
 
 
 def _doubts(apart, rough, tol, d):
@@ -171,44 +199,122 @@ def _doubts(apart, rough, tol, d):
     return (f"{said}, neither equal nor distinct at tolerance {tol:g}",)
 
 
+def _noisy(noise, loud, d):
+    most = noise.max(initial=0)
+    return (f"rounding errors of {most:.1e} in a flat of dimension {d}",) if most > loud else ()
+
+
 def _cells(flats, tol, limit, seed, run=map, pieces=1):
-    """Witnesses (N, d) of the cells of every flat, in order of flats; the flat (N,) of each; doubts.
+    """Witnesses (d, N) of the cells of every flat, in order of flats; the flat (N,) of each; doubts.
 
     The children of flat f are its restrictions to its hyperplanes h_j, each with the rows before j.
     """
-    rows, _, points, fence = flats
+    rows, noise, points, fence, loud = flats
     count, m, d = rows.shape
     if d == 2:
         return _sectors(flats, tol, limit, np.random.default_rng(seed))
-    f, j = np.nonzero(rows[:, fence:].any(axis=2))
+    base, starts, first = _independent(flats, tol, limit)
+    f, j = np.nonzero(rows.any(axis=2) & (np.arange(m) >= first[:, None]))
     grain = max(1, min(BATCH // (m * d), -(-len(f) // pieces)))
-    parts = [(f[a : a + grain], j[a : a + grain] + fence, (*seed, a)) for a in range(0, len(f), grain)]
-    pools, split = [], 0
+    parts = [(f[a : a + grain], j[a : a + grain], (*seed, a)) for a in range(0, len(f), grain)]
+    pools, total = [], int(base.sum())
     for pool in run(partial(_split, flats, tol, limit), parts):
         pools.append(pool)
-        split += int(pool.cells.sum())
-        if split + count > limit:
-            raise TooManyChambers(split + count, limit)
-    cells = sum((pool.cells for pool in pools), np.zeros(count, dtype=int))
-    alone = np.flatnonzero(cells == 0)
-    doubts = tuple(dict.fromkeys(doubt for pool in pools for doubt in pool.doubts))
-    if not pools:
-        return points, alone, doubts
+        total += pool.on.shape[1]
+        if total > limit:
+            raise TooManyChambers(total, limit)
+    cells = base + sum(pool.cells for pool in pools)
+    alone = np.flatnonzero((cells == 1) & (first == fence))
+    doubts = tuple(dict.fromkeys(doubt for pool in pools for doubt in pool.doubts)) + _noisy(noise, loud, d)
+    if not pools and len(alone) == count:
+        return points.T, alone, doubts
     shift = _shift(count)
-    key = np.concatenate([pool.key for pool in pools] + [alone.astype(np.uint64) << shift])
+    if len(alone):
+        starts.append((points[alone].T, alone))
+    for start, flat in starts:
+        pools.append(_Pool(start, np.zeros_like(start), _keys(flats, start, flat), cells, ()))
+    on, move, key = (pools[0][i] if len(pools) == 1 else np.hstack([pool[i] for pool in pools]) for i in range(3))
+    key = key.ravel()
     order = np.argsort(key)  # by flat, then sign vector, the widest of each first
-    there = key[order] >> _WIDTH
-    first = order[np.append(np.full(len(order[:1]), True), there[1:] != there[:-1])]
-    witnesses = np.concatenate([pool.points for pool in pools] + [points[alone]])[first]
-    flat = (key[first] >> shift).astype(int) if count > 1 else np.zeros(len(first), dtype=int)
-    broken = np.bincount(flat, minlength=count) != np.maximum(1 + cells, 1)
+    key = key.take(order)
+    there = key >> _WIDTH
+    new = there[1:] != there[:-1]
+    first = order[np.append(key[:1] != _NOTHING, new & (key[1:] != _NOTHING))]
+    below = first >= on.shape[1]
+    first -= below * on.shape[1]
+    witnesses, move = on.take(first, axis=1), move.take(first, axis=1)
+    move *= np.where(below, -1.0, 1.0)
+    witnesses += move
+    flat = np.zeros(len(first), dtype=int)
+    if count > 1:
+        there = there[np.append(key[:1] != _NOTHING, new & (key[1:] != _NOTHING))]
+        flat = (there >> (shift - _WIDTH)).astype(int)
+    broken = np.bincount(flat, minlength=count) != cells
     if broken.any():
         doubts += (f"{broken.sum()} flats of dimension {d} break the count identity",)
     return witnesses, flat, doubts
 
 
+def _independent(flats, tol, limit):
+    """The cells that the first rows, where independent, cut the cones into: all signs, at sums of their dual basis.
+
+    base (F,), how many; (points (d, N), flats (N,)) of those, some flats at a time; and the first row (F,) that is not
+    among these, at least `fence`. Wide apart: so far from any doubt that no tolerance has a say.
+    """
+    rows, noise, _, fence, _ = flats
+    count, m, d = rows.shape
+    frame, rank, going = np.zeros((count, d, d)), np.zeros(count, dtype=int), np.ones(count, dtype=bool)
+    least = np.maximum(10 * np.maximum(noise[:, : min(m, d)].max(axis=1), tol), 0.05)
+    for i in range(min(m, d, 40)):  # as sums of 2**40 do not overflow
+        row = rows[:, i, :, None]
+        rest = (row - frame[:, :i].swapaxes(1, 2) @ (frame[:, :i] @ row))[:, :, 0]
+        far = np.sqrt(np.einsum("fd,fd->f", rest, rest))
+        going &= far > least
+        if not going.any():
+            break
+        rank += going
+        frame[:, i] = rest / np.where(going, far, 1)[:, None]
+    starts, rank = [], np.where(rank > fence, rank, fence)
+    base = 2 ** (rank - fence)
+    if base.sum() > limit:
+        raise TooManyChambers(int(base.sum()), limit)
+    for r in np.unique(rank[rank > fence]).tolist():
+        flat = np.flatnonzero(rank == r)
+        first = rows[flat, :r]
+        dual = np.linalg.solve(first @ first.swapaxes(1, 2), first)
+        near = np.einsum("frd,frd->fr", dual, dual).max(axis=1) * least[flat] ** 2 > 1
+        rank[flat[near]], base[flat[near]] = fence, 1
+        flat, dual = flat[~near], dual[~near]
+        sides = np.ones((2 ** (r - fence), r))
+        sides[:, fence:] -= 2 * (np.arange(len(sides))[:, None] >> np.arange(r - fence) & 1)
+        start = (sides @ dual).reshape(-1, d).T
+        starts.append((start / np.sqrt(np.einsum("dn,dn->n", start, start)), np.repeat(flat, len(sides))))
+    return base, starts, rank
+
+
+def _keys(flats, points, flat):
+    """(2, N) keys of the points (d, N), in ascending order of flats, and of nothing."""
+    rows = flats.rows
+    layers, slab = np.ascontiguousarray(rows.transpose(2, 1, 0)), max(1, BLOCK // rows.shape[1])
+    letter, absent = _letters(rows.shape[1]), ~rows.any(axis=2).T
+    key = np.full((2, points.shape[1]), _NOTHING)
+    for a in range(0, points.shape[1], slab):
+        at = slice(a, a + slab)
+        height = _heights(layers, points[:, at], flat[at])
+        height += absent.take(flat[at], axis=1)
+        letters = letter @ (height > 0)
+        key[0, at] = _key(letters, np.abs(height, out=height).min(axis=0), flat[at], _shift(len(rows)))
+    return key
+
+
+def _letters(m):
+    """A sign vector of m letters is told from others by a sum of these numbers: exact in floats."""
+    return np.floor(np.random.default_rng(m).uniform(0, 2.0**52 / (m + 1), m))
+
+
 _FAR, _TINY = 1e300, 1e-150  # a wall behind is far away, even from a point on it
 _WIDTH = np.uint64(6)  # the last bits of a key: minus the binary exponent of the margin
+_NOTHING = np.uint64(2**64 - 1)  # the key of a point that represents no cell
 
 
 def _shift(count):
@@ -217,9 +323,10 @@ def _shift(count):
 
 
 class _Pool(NamedTuple):
-    """Candidate points with their keys; cells (F,) were split to get them."""
+    """Candidates on + move and on - move (d, N), their keys (2, N); cells (F,) were split to get them."""
 
-    points: np.ndarray
+    on: np.ndarray
+    move: np.ndarray
     key: np.ndarray
     cells: np.ndarray
     doubts: tuple
@@ -230,7 +337,7 @@ def _restricted(flats, f, j):
 
     A Householder mirror takes h_j to an axis; dropping that axis restricts. Rows before j are kept.
     """
-    rows, noise, points, fence = flats
+    rows, noise, points, fence, _ = flats
     h, before = rows[f, j], rows[f, : j.max()]
     mirror = h.copy()
     mirror[:, 0] += np.copysign(1, h[:, 0])
@@ -240,7 +347,7 @@ def _restricted(flats, f, j):
     length = np.sqrt(np.einsum("fmd,fmd->fm", below, below))
     length = np.where((np.arange(j.max()) < j[:, None]) & (length > 0), length, np.inf)
     noise = np.maximum(noise[f, : j.max()], noise[f, j][:, None]) / length
-    return Flats(below / length[:, :, None], noise, middle[:, 1:], fence), mirror
+    return Flats(below / length[:, :, None], noise, middle[:, 1:], fence, flats.loud), mirror
 
 
 def _split(flats, tol, limit, piece):
@@ -252,90 +359,99 @@ def _split(flats, tol, limit, piece):
         child, left, doubts = _tidy(child, tol)
         f, j, mirror = f[left], j[left], mirror[left]
     low, c, more = _cells(child, tol, limit, seed)
-    on = -2 * (low * mirror[c, 1:]).sum(axis=1, keepdims=True) * mirror[c]
-    on[:, 1:] += low
-    step, plus, minus = _steps(flats.rows, f, j, on, c, np.random.default_rng(seed))
-    move, shift = step[:, None] * flats.rows[f[c], j[c]], _shift(len(flats.rows))
-    keys, points = [], []
-    for (letters, margin), half in ((plus, on + move), (minus, on - move)):
-        off = margin > ROUNDING  # a point on a later hyperplane represents no cell
-        keys.append(_key(letters[off], margin[off], f[c[off]], shift))
-        points.append(half[off] / np.hypot(1, step[off])[:, None])
-    cells = np.bincount(f[c], minlength=len(flats.rows))
-    return _Pool(np.concatenate(points), np.concatenate(keys), cells, (*doubts, *more))
+    on, move, key = _halves(flats.rows, f, j, mirror, low, c, np.random.default_rng(seed))
+    cells = np.bincount(f.take(c), minlength=len(flats.rows))
+    return _Pool(on, move, key, cells, (*doubts, *more))
 
 
-def _steps(rows, f, j, on, c, rng):
-    """Steps (N,) to either side of the points `on` of h_j in flat f, for the children c; and for each side what it
-    shows there: (a linear hash of its sign vector, a lower bound of the margin), (N,) each.
+def _halves(rows, f, j, mirror, low, c, rng):
+    """The points low (d - 1, N) of the children c in their hyperplanes h_j, in coordinates of the flats f: on (d, N).
+
+    And steps to either side, move (d, N), with the keys (2, N) of on + move and on - move, all for unit points.
     """
-    m = rows.shape[1]
-    step = rng.uniform(0.35, 0.65, len(on))
-    letter = np.floor(np.random.default_rng(m).uniform(0, 2.0**52 / (m + 1), (m, 1)))
-    sides = [np.empty((2, len(on))) for _ in range(2)]
+    m, d, count = rows.shape[1], rows.shape[2], low.shape[1]
+    u = rng.uniform(0.35, 0.65, count)
+    letter = _letters(m)
+    on, move, key = np.empty((d, count)), np.empty((d, count)), np.empty((2, count), dtype=np.uint64)
     layers = np.ascontiguousarray(rows.transpose(2, 1, 0))
+    h, mirror = rows[f, j].T.copy(), mirror.T.copy()
     slope = np.zeros((m, len(f)))
     for a, layer in enumerate(layers):
-        slope += layer[:, f] * rows[f, j, a]
+        slope += layer.take(f, axis=1) * h[a]
     with np.errstate(divide="ignore"):
         reach = np.where((np.arange(m)[:, None] < j) & (slope != 0), 1 / np.abs(slope), _FAR)
     absent = None if rows.any(axis=2).all() else (~rows.any(axis=2)).T.astype(float)
-    slab = max(1, BLOCK // m)
-    for a in range(0, len(on), slab):
+    shift, slab = _shift(len(rows)), max(1, BLOCK // m)
+    for a in range(0, count, slab):
         at = slice(a, a + slab)
-        flat, child = f[c[at]], c[at]
-        height = _heights(layers, on[at], flat)
+        child = c[at]
+        flat = f.take(child)
+        place, across = on[:, at], mirror.take(child, axis=1)
+        twice = np.einsum("ij,ij->j", across[1:], low[:, at])
+        twice *= -2
+        np.multiply(across, twice, out=place)
+        place[1:] += low[:, at]
+        height = _heights(layers, place, flat)
         if absent is not None:
-            height += absent[:, flat]
-        first, last = j[child].min(), j[child].max()
+            height += absent.take(flat, axis=1)
+        some = j[child[0] : child[-1] + 1]
+        first, last = some.min(), some.max()
         near = np.abs(height[:last])
         least = near[:first].min(axis=0, initial=1)
         near += _TINY
-        near *= reach[:last, child]
-        step[at] *= near.min(axis=0, initial=1)
-        shared = np.copysign(letter[:first], height[:first]).sum(axis=0)
-        ahead = height[first:]
-        move = slope[first:, child]
-        move *= step[at]
-        for side, value in zip(sides, (ahead + move, np.subtract(ahead, move, out=move)), strict=True):
-            side[0, at] = np.copysign(letter[first:], value).sum(axis=0) + shared
+        near *= reach[:last].take(child, axis=1)
+        step = u[at] * near.min(axis=0, initial=1)
+        size = 1 / np.sqrt(1 + step * step)
+        shared = letter[:first] @ (height[:first] > 0)
+        ahead, across = height[first:], slope[first:].take(child, axis=1)
+        across *= step
+        for side, value in enumerate((ahead + across, np.subtract(ahead, across, out=across))):
+            letters = letter[first:] @ (value > 0) + shared
             np.abs(value, out=value)
-            side[1, at] = np.minimum(value.min(axis=0), 0.35 * least)
-    size = np.hypot(1, step)
-    return step, *((letters, margin / size) for letters, margin in sides)
+            key[side, at] = _key(letters, np.minimum(value.min(axis=0), 0.35 * least) * size, flat, shift)
+        place *= size
+        np.multiply(h.take(child, axis=1), step * size, out=move[:, at])
+    return on, move, key
 
 
 def _heights(layers, points, flat):
     """(m, N) products of each point with the rows of its flat; layers (d, m, F) are the rows, flat (N,) ascends."""
     if layers.shape[2] == 1:
-        return layers[:, :, 0].T @ points.T
+        return layers[:, :, 0].T @ points
     first, last = flat[0], flat[-1]
-    if len(points) < 16 * (last + 1 - first):
-        height = np.zeros((layers.shape[1], len(points)))
-        for a, layer in enumerate(layers):
-            height += layer[:, flat] * points[:, a]
+    if points.shape[1] < 16 * (last + 1 - first):
+        height = layers[0].take(flat, axis=1)
+        height *= points[0]
+        for layer, x in zip(layers[1:], points[1:], strict=True):
+            part = layer.take(flat, axis=1)
+            part *= x
+            height += part
         return height
-    height = np.empty((layers.shape[1], len(points)))
+    height = np.empty((layers.shape[1], points.shape[1]))
     ends = np.searchsorted(flat, np.arange(first, last + 2))
     for f, a, b in zip(range(first, last + 1), ends, ends[1:], strict=False):
-        height[:, a:b] = layers[:, :, f].T @ points[a:b].T
+        np.matmul(layers[:, :, f].T, points[:, a:b], out=height[:, a:b])
     return height
 
 
 def _key(letters, margin, flat, shift):
     """(N,) uint64: the number of the flat, a hash of its sign vector, minus the binary exponent of the margin.
 
-    A collision only lowers a count, which the identity sees.
+    A collision only lowers a count, which the identity sees. A point on a hyperplane represents no cell.
     """
-    mixed = letters.astype(np.int64).view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed >> np.uint64(64 - int(shift) + 6)) << _WIDTH
+    mixed = letters.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    mixed >>= np.uint64(64 - int(shift) + 6)
+    mixed <<= _WIDTH
     exponent = np.uint64(1023) - (margin.view(np.uint64) >> np.uint64(52))
-    return (flat.astype(np.uint64) << shift) | mixed | np.minimum(exponent, np.uint64(63))
+    mixed |= np.minimum(exponent, np.uint64(63), out=exponent)
+    mixed |= flat.astype(np.uint64) << shift
+    mixed[margin <= ROUNDING] = _NOTHING
+    return mixed
 
 
 def _sectors(flats, tol, limit, rng):
     """Dimension 2: the cone is an interval of angles, and each line cuts it at most once."""
-    rows, noise, _, fence = flats
+    rows, noise, _, fence, loud = flats
     axis = rows[:, 0]
     across = np.stack([-axis[:, 1], axis[:, 0]], axis=1)
     turn = np.arctan2((rows @ across[:, :, None])[:, :, 0], (rows @ axis[:, :, None])[:, :, 0])
@@ -349,10 +465,12 @@ def _sectors(flats, tol, limit, rng):
     rough = noise.max(axis=1, keepdims=True)
     between = np.where(gaps > 0, gaps, np.inf)
     apart = np.hstack([np.abs(cuts - low), np.abs(cuts - high), np.abs(high - low), between])
+    sectors = gaps > np.maximum(rough, tol)
     doubts = _doubts(apart, rough, tol, 2)
-    f, i = np.nonzero(gaps > np.maximum(rough, tol))
+    if loud < compiled.LOUD:  # on a line, another has length sin(gap)
+        doubts += _noisy(rough / np.where(sectors, np.minimum(gaps, 1), 1), loud, 1)
+    f, i = np.nonzero(sectors)
     if len(f) > limit:
         raise TooManyChambers(len(f), limit)
     angle = edges[f, i] + rng.uniform(0.35, 0.65, len(f)) * gaps[f, i]
-    witnesses = np.cos(angle)[:, None] * axis[f] + np.sin(angle)[:, None] * across[f]
-    return witnesses, f, doubts
+    return np.cos(angle) * axis[f].T + np.sin(angle) * across[f].T, f, doubts

@@ -18,7 +18,6 @@ import math
 import os
 import re
 import warnings
-from dataclasses import replace
 from functools import partial
 from hashlib import blake2b, sha256
 from pathlib import Path
@@ -28,7 +27,7 @@ from uuid import uuid4
 import numpy as np
 
 from . import arrangements, integers, restriction
-from .arrangements import Chambers, chambers
+from .arrangements import Answer, Chambers, Problem, answer, chambers
 from .halfspaces import ROUNDING, min_norm_direction, scaled, unit
 from .restriction import TooManyChambers
 
@@ -67,7 +66,7 @@ def iter_chambers(
     """
     if not isinstance(chunk, (int, np.integer)) or chunk < 2:
         raise ValueError(f"chunk must be an integer, at least 2 (a chamber and its mirror image); got {chunk!r}")
-    given = arrangements._checked(normals, offsets, cone, tol, 2)
+    given = arrangements.checked(normals, offsets, cone, tol, 2)
     return _stream(given, int(chunk), tol, exact, mapper, progress)
 
 
@@ -125,8 +124,8 @@ class _Space(NamedTuple):
     in the input; y_N is in units of `typical`; `first` the (hyperplane, sign) the tree begins with.
     """
 
-    given: arrangements._Problem
-    floats: arrangements._Problem
+    given: Problem
+    floats: Problem
     rows: np.ndarray
     ratios: np.ndarray | None
     whole: np.ndarray | None
@@ -165,20 +164,20 @@ def _space(given, tol, exact) -> _Space | None:
         return None
     ratios, whole, typical = None, None, 1.0
     if exact:
-        fence, rows = arrangements._homogeneous(*given.each(integers.fractions))
+        fence, rows = arrangements.homogeneous(*given.each(integers.fractions))
         ratios = np.vstack([fence, rows] if central else [rows, fence])
         whole = integers.primitive(ratios)
         rows = integers.ratios(whole)
     else:
-        typical = arrangements._unit_rows(floats)[2]
+        typical = arrangements.unit_rows(floats)[2]
         typical = 2.0 ** round(math.log2(typical))  # so that rows stay exact, should floats not decide
         normals, offsets = scaled(floats.normals, floats.offsets)
         if offsets is not None:
             offsets = np.clip(offsets / typical, -1e300, 1e300)
-        fence, rows = arrangements._homogeneous(normals, offsets, floats.cone)
+        fence, rows = arrangements.homogeneous(normals, offsets, floats.cone)
         rows = np.vstack([fence, rows] if central else [rows, fence])
     units = unit(rows)
-    basis = restriction._position(units, True)
+    basis = restriction.position(units, True)
     moved = units @ basis
     length = np.linalg.norm(moved, axis=1, keepdims=True)
     rough = float(ROUNDING * np.linalg.norm(basis, 2) / length.min())
@@ -301,34 +300,37 @@ def _enumerated(space, node, limit, mapper=map) -> Chambers:
     TooManyChambers past `limit`, mirror images not counted.
     """
     found, node = _cells(space, node, limit, mapper)
-    points = found.witnesses.copy()
+    points = found.chambers.witnesses.copy()
     if space.floats.offsets is not None:
         points[:, -1] /= space.typical
-    doubts = () if found.complete else (found.reason,)
-    claim = re.sub("^the cone is empty; |; [0-9]+ chambers are too thin [^;]*", "", found.reason)
+    doubts = () if found.chambers.complete else (found.chambers.reason,)
     signs = None
-    if claim.startswith(arrangements._EXACT):  # then witnesses need not show the signs
-        signs = np.tile(_constant(space, node), (len(found), 1))
-        signs[:, space.live[node.cuts]] = found.signs
-    result = arrangements._collect(space.floats, points, doubts, claim, signs)
+    if found.exact:
+        signs = np.tile(_constant(space, node), (len(points), 1))
+        signs[:, space.live[node.cuts]] = found.chambers.signs
+    result = arrangements.collect(space.floats, points, doubts, found.claim, signs)
     return result if signs is not None else _consistent(space, node, result)
 
 
-def _cells(space, node, limit, mapper=map) -> tuple[Chambers, _Node]:
+def _cells(space, node, limit, mapper=map) -> tuple[Answer, _Node]:
     """The cells, in R^N, of the hyperplanes that cut the cone; the node they are cells of.
 
-    Where floats do not decide and `chambers` turned to exact arithmetic, what floats left out comes back.
+    Where floats do not decide and `answer` turned to exact arithmetic, what floats left out comes back.
     """
     exact, rows = space.ratios is not None, space.rows if space.ratios is None else space.ratios
-    options = {"tol": space.tol, "max_chambers": max(limit, 2), "mapper": mapper}
-    found = chambers(rows[node.cuts], cone=_signed(rows, node.walls), exact=exact, **options)
-    if not exact and found.reason.startswith(arrangements._EXACT):
+
+    def found(node, exact):
+        cone = Problem(rows[node.cuts], None, _signed(rows, node.walls))
+        return answer(cone, space.tol, exact, max(limit, 2), mapper)
+
+    first = found(node, exact)
+    if not exact and first.exact:
         node = _everything(space, node)
-        again = chambers(rows[node.cuts], cone=_signed(rows, node.walls), exact=True, **options)
-        found = replace(again, reason=found.reason if again.complete else again.reason)
-    if len(found) > limit:
-        raise TooManyChambers(len(found), limit)
-    return found, node
+        again = found(node, True)
+        first = again._replace(claim=first.claim)
+    if len(first.chambers) > limit:
+        raise TooManyChambers(len(first.chambers), limit)
+    return first, node
 
 
 def _everything(space, node) -> _Node:
@@ -397,7 +399,7 @@ def write_chambers(
     ValueError for wrong arguments, and where the directory belongs to other ones; FileNotFoundError
     if workers wrote elsewhere; what a worker raises comes through, and loses no finished shard.
     """
-    given = arrangements._checked(normals, offsets, cone, tol, 2)
+    given = arrangements.checked(normals, offsets, cone, tol, 2)
     if shards is not None and (not isinstance(shards, (int, np.integer)) or shards < 1):
         raise ValueError(f"shards must be an integer, at least 1, or None; got {shards!r}")
     directory = Path(directory)
@@ -555,7 +557,7 @@ def _estimate(space) -> float:
         while _generic(space, node) > SMALL and node.sure.any():
             node, weight = [*_children(space, node)][rng.integers(2)], 2 * weight
         try:
-            cells = len(_cells(space, node, SMALL)[0])
+            cells = len(_cells(space, node, SMALL)[0].chambers)
         except TooManyChambers as stop:
             cells = stop.count
         total += weight * cells
@@ -596,7 +598,7 @@ def _read(path, number, manifest) -> Chambers:
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
         if (str(file["manifest"]), int(file["shard"])) != (manifest["digest"], number):
             raise ValueError(f"{path} is damaged: it is a shard of another manifest or number")
-        signs, witnesses, margins = (arrangements._frozen(file[name]) for name in ("signs", "witnesses", "margins"))
+        signs, witnesses, margins = (arrangements.frozen(file[name]) for name in ("signs", "witnesses", "margins"))
         return Chambers(signs, witnesses, margins, bool(file["complete"]), str(file["reason"]))
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import chambers_by_lp
 
-from clarke import compiled, restriction
+from clarke import compiled, restriction, summands
 from clarke.arrangements import TooManyChambers, chambers
 from clarke.halfspaces import ROUNDING, strict_direction, unit
 
@@ -82,6 +82,7 @@ def test_a_settled_list_has_a_point_in_every_cell_of_the_half():
 def test_a_doubtful_answer_is_decided_without_numba(monkeypatch):
     monkeypatch.setattr(restriction, "COMPILED", True)
     monkeypatch.setattr(restriction, "WORTH", 0)
+    monkeypatch.setattr(summands, "SPLIT", False)
     doubtful = compiled.Cells(np.empty((0, 4)), 0, compiled.DOUBTFUL)
     monkeypatch.setattr(compiled, "cells", lambda *_: doubtful)
     assert len(chambers(np.eye(4))) == 16

@@ -182,13 +182,15 @@ def test_a_doubt_of_one_cone_is_told_with_that_cone(monkeypatch):
 def test_a_witness_with_the_letters_of_another_cone_is_dropped_and_told(monkeypatch):
     monkeypatch.setattr(shards, "_constant", None)  # only the exact route needs it
 
-    def outside(normals, **options):
-        found = chambers(normals, **options)
-        return Chambers(found.signs, np.vstack([found.witnesses[1:], wrong]), found.margins, True, found.reason)
+    def outside(*arguments):
+        answer = arrangements.answer(*arguments)
+        found = answer.chambers
+        points = np.vstack([found.witnesses[1:], wrong])
+        return answer._replace(chambers=Chambers(found.signs, points, found.margins, True, found.reason))
 
     wrong = np.array([[1.0, 1.1, 1.2, 1.3]])
     normals = np.vstack([np.eye(4), [[1, 1, 1, -7]]])
-    monkeypatch.setattr(shards, "chambers", outside)
+    monkeypatch.setattr(shards, "answer", outside)
     parts = list(iter_chambers(normals, chunk=8))
     assert len(parts) > 1
     told = [part for part in parts if "2 witnesses have other signs than their cone" in part.reason]
@@ -201,11 +203,11 @@ def test_a_witness_with_the_letters_of_another_cone_is_dropped_and_told(monkeypa
 def test_only_hyperplanes_that_cut_a_cone_and_walls_it_needs_are_passed_on(monkeypatch):
     passed = []
 
-    def recording(normals, **options):
-        passed.append((normals, options["cone"]))
-        return chambers(normals, **options)
+    def recording(given, *options):
+        passed.append((given.normals, given.cone))
+        return arrangements.answer(given, *options)
 
-    monkeypatch.setattr(shards, "chambers", recording)
+    monkeypatch.setattr(shards, "answer", recording)
     letters(iter_chambers(threshold(3), chunk=12))
     assert len(passed) > 10
     for rows, cone in passed:
@@ -345,7 +347,7 @@ def test_a_large_arrangement_is_cut_into_shards_unasked(tmp_path, monkeypatch):
 @pytest.mark.parametrize("normals", [roots(7), threshold(4), np.random.default_rng(0).normal(size=(16, 6))])
 def test_random_ways_down_a_tree_estimate_the_count(normals, monkeypatch):
     monkeypatch.setattr(shards, "SMALL", 100)
-    space = shards._space(arrangements._checked(normals, None, None, 1e-9, 2), 1e-9, False)
+    space = shards._space(arrangements.checked(normals, None, None, 1e-9, 2), 1e-9, False)
     assert shards._estimate(space) == pytest.approx(len(chambers(normals)), rel=0.5)
 
 
@@ -564,15 +566,15 @@ def test_temporary_files_of_a_dead_run_are_removed_and_no_others(written):
 
 
 def test_a_worker_that_raises_leaves_whole_shards_only(tmp_path, monkeypatch):
-    def failing(normals, **options):
+    def failing(*_):
         raise MemoryError("no room for this shard")
 
-    calls = iter([chambers, chambers, failing])
-    monkeypatch.setattr(shards, "chambers", lambda *a, **options: next(calls)(*a, **options))
+    calls = iter([arrangements.answer, arrangements.answer, failing])
+    monkeypatch.setattr(shards, "answer", lambda *a: next(calls)(*a))
     with pytest.raises(MemoryError, match="no room for this shard"):
         write_chambers(tmp_path, roots(5), shards=6)
     assert sorted(contents(tmp_path)) == ["manifest.json", "shard-000000.npz", "shard-000001.npz"]
-    monkeypatch.setattr(shards, "chambers", chambers)
+    monkeypatch.setattr(shards, "answer", arrangements.answer)
 
     def full(source, target):
         raise OSError("no space left on device")
