@@ -29,6 +29,8 @@ class Network:
 
     def __init__(self):
         self._dag = nx.DiGraph()
+        self._names = {"input": [], "parameter": [], "node": []}
+        self._shared = False  # with a copy: the next declaration writes to a dag of its own
         self._losses = []  # (label, fun, parents), in order of declaration
         self._values = {}  # name -> read-only array: inputs, parameters, nodes computed so far
 
@@ -50,8 +52,7 @@ class Network:
         """
         self._check_name(name)
         self._check_call(f"node {name!r}", fun, parents)
-        self._dag.add_node(name, kind="node", fun=fun, parents=parents)
-        self._dag.add_edges_from((parent, name) for parent in parents)
+        self._enter(name, "node", fun, parents)
 
     def loss(self, fun, *parents):
         """Add the scalar fun(*arrays of the parents) to the loss; several calls add up."""
@@ -62,7 +63,14 @@ class Network:
     def _declare(self, name, kind, value):
         self._check_name(name)
         self._values[name] = constant(f"{kind} {name!r}", value)
-        self._dag.add_node(name, kind=kind, fun=None, parents=())
+        self._enter(name, kind, None, ())
+
+    def _enter(self, name, kind, fun, parents):
+        if self._shared:
+            self._dag, self._shared = self._dag.copy(), False
+        self._dag.add_node(name, kind=kind, fun=fun, parents=parents)
+        self._dag.add_edges_from((parent, name) for parent in parents)
+        self._names[kind].append(name)
 
     def _check_name(self, name):
         if not isinstance(name, str) or not name.strip():
@@ -96,25 +104,22 @@ class Network:
     @property
     def inputs(self):
         """Names of the inputs, in order of declaration."""
-        return self._of_kind("input")
+        return tuple(self._names["input"])
 
     @property
     def parameters(self):
         """Names of the parameters, in order of declaration."""
-        return self._of_kind("parameter")
+        return tuple(self._names["parameter"])
 
     @property
     def nodes(self):
         """Names of the computed nodes, in order of declaration."""
-        return self._of_kind("node")
+        return tuple(self._names["node"])
 
     @property
     def size(self):
         """The number of parameters, counted by entry."""
         return sum(self._values[name].size for name in self.parameters)
-
-    def _of_kind(self, kind):
-        return tuple(name for name, each in self._dag.nodes(data="kind") if each == kind)
 
     def __repr__(self):
         leaves = f"{len(self.inputs)} inputs, {len(self.parameters)} parameters of size {self.size}"
@@ -256,8 +261,10 @@ class Network:
 
     def __copy__(self):
         other = Network()
-        other._dag, other._losses = self._dag.copy(), list(self._losses)
+        other._dag, other._losses = self._dag, list(self._losses)
+        other._names = {kind: list(names) for kind, names in self._names.items()}
         other._values = dict(self._values)
+        self._shared = other._shared = True
         return other
 
     def __deepcopy__(self, memo):
@@ -273,7 +280,7 @@ class Network:
                 problem = f"the function of {owner} does not pickle ({error})"
                 raise pickle.PicklingError(f"{problem}; {advice}") from error
         leaves = {name: self._values[name] for name in self.inputs + self.parameters}
-        return {"_dag": self._dag, "_losses": self._losses, "_values": leaves}
+        return {"_dag": self._dag, "_names": self._names, "_losses": self._losses, "_values": leaves, "_shared": False}
 
     def __setstate__(self, state):
         self.__dict__.update(state)
