@@ -2,7 +2,9 @@
 
 import pickle
 import re
+from functools import partial
 from itertools import product
+from pathlib import Path
 
 import autograd.numpy as np
 import numpy as onp
@@ -17,6 +19,7 @@ from clarke import blocks as room
 from clarke import layers
 from clarke.assembly import contractible
 from clarke.blocks import HessianBlocks, KinkError, hessian_blocks
+from clarke.importers import load
 
 SMOOTH = [layers.tanh, layers.sigmoid, layers.softplus, layers.gelu, layers.silu, layers.linear]
 PIECEWISE = [layers.relu, layers.leaky_relu, layers.absolute, layers.hard_tanh]
@@ -202,6 +205,90 @@ def test_tied_recurrent_weights_are_the_sum_over_their_copies(rng):
     agree(one["W", "V"], sum(many[a, "V"] for a in copies), tol=1e-13)
     agree(one.diagonal()["W"], one["W", "W"], tol=1e-13)
     require_truth(tied)
+
+
+def convolved(rng, activation, pool):
+    network = clarke.Network()
+    network.input("x", rng.normal(size=(2, 1, 4, 4)))
+    network.parameter("K", rng.normal(size=(2, 1, 2, 2)))
+    network.parameter("c", rng.normal(size=2))
+    network.node("z", partial(layers.conv2d, padding=1), "x", "K", "c")
+    network.node("h", activation, "z")
+    network.node("p", partial(pool, size=2, stride=3), "h")
+    network.node("f", layers.reshape, "p")
+    size = network.value("f").shape[1]
+    network.parameter("W", rng.normal(size=(2, size)))
+    network.node("y", layers.affine, "f", "W")
+    network.loss(layers.squared_error(rng.normal(size=(2, 2))), "y")
+    return network
+
+
+def normalized(rng, norm):
+    """Dense, normalized with scale and shift, dense."""
+    network = clarke.Network()
+    network.input("x", rng.normal(size=(3, 2)))
+    for name, shape in {"W": (3, 2), "gamma": (3,), "beta": (3,), "V": (2, 3)}.items():
+        network.parameter(name, rng.normal(size=shape))
+    network.node("z", layers.affine, "x", "W")
+    network.node("n", norm, "z", "gamma", "beta")
+    network.node("h", layers.tanh, "n")
+    network.node("y", layers.affine, "h", "V")
+    network.loss(layers.cross_entropy(onp.eye(2)[[0, 1, 0]]), "y")
+    return network
+
+
+def attending(rng, core):
+    """Queries, keys and values of three tokens each, attention, a residual sum."""
+    network = clarke.Network()
+    network.input("x", rng.normal(size=(2, 3, 2)))
+    for name in "QKV":
+        network.parameter(f"W{name}", rng.normal(size=(2, 2)))
+        network.node(name, layers.affine, "x", f"W{name}")
+    network.node("a", core, "Q", "K", "V")
+    network.node("r", layers.add, "a", "x")
+    network.loss(layers.squared_error(rng.normal(size=(2, 3, 2))), "r")
+    return network
+
+
+@settings(max_examples=4, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+@pytest.mark.parametrize(
+    "build",
+    [
+        partial(convolved, activation=layers.tanh, pool=layers.average_pool2d),
+        partial(convolved, activation=layers.leaky_relu, pool=layers.max_pool2d),
+        partial(normalized, norm=layers.batch_norm),
+        partial(normalized, norm=layers.layer_norm),
+        partial(attending, core=layers.softmax_attention),
+        partial(attending, core=partial(layers.multi_head_attention, heads=2)),
+    ],
+    ids=["convolution", "max pooling", "batch norm", "layer norm", "attention", "two heads"],
+)
+def test_layers_of_every_kind_agree_with_brute_force(build, seed):
+    require_truth(build(onp.random.default_rng(seed)))
+
+
+ACAS = Path(__file__).resolve().parents[2] / "shared" / "data" / "acasxu"
+
+
+@pytest.mark.skipif(not ACAS.exists(), reason="the ACAS Xu networks are not beside the project")
+def test_a_network_of_thirteen_thousand_parameters_gives_blocks_rows_and_products(rng, monkeypatch):
+    """Against the gradient's difference quotient, which is exact but for rounding where the loss is quadratic."""
+    network = load(sorted(ACAS.glob("*.nnet"))[0])
+    network = network.at(rng.uniform(-0.4, 0.4, 5), wrt="x")
+    network.loss(layers.squared_error(onp.zeros((1, 5))), "y")
+    monkeypatch.setattr(room, "_dense", None)
+    found, names = hessian_blocks(network), network.parameters
+    row = onp.concatenate([found["W3", name] for name in names], axis=1)
+    v = rng.standard_normal(network.size)
+    product = found.operator() @ v
+    at = spans(network, names)["W3"]
+    agree(product[at], row @ v, onp.abs(row).max() * network.size)
+    only = onp.zeros(network.size)
+    only[at] = v[at]
+    moved = [network.at(network.point() + t * only) for t in (1e-3, -1e-3)]
+    gradients = [onp.concatenate([hessian_blocks(one).gradient[name] for name in names]) for one in moved]
+    agree((gradients[0] - gradients[1]) / 2e-3, found.operator() @ only, tol=1e-8)
 
 
 def test_a_name_that_reaches_no_loss_has_zero_blocks(rng):

@@ -115,3 +115,7 @@ def test_the_readme_tells_the_truth():
     assert found.complete
     assert f"'{found.reason}'" in text
     assert found.c11 is False
+    H = space["H"]
+    assert H["W1", "h2"].shape == (64, 1024)
+    assert H.dense().shape == (403, 403)
+    assert abs(H.gauss_newton["W1", "W2"] + H.tensor["W1", "W2"] - H["W1", "W2"]).max() < 1e-15
