@@ -13,8 +13,9 @@ The rooms are listed in docs/house.md; every function of the walk is public here
 
 from .arrangements import Chambers, TooManyChambers, chambers
 from .audit import Audit, check_ad
-from .blocks import HessianBlocks, KinkError, hessian_blocks
+from .blocks import HessianBlocks, hessian_blocks
 from .counting import characteristic_polynomial, count_chambers
+from .elements import KinkError
 from .fan import Fan, local_fan
 from .graph import Graph, from_function
 from .kinks import Kink, active_kinks

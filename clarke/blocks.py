@@ -17,25 +17,13 @@ from typing import Any
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
-from . import selections
 from .assembly import assemble, contractible, level, mirror, samplewise_names
-from .fan import MAX_CHAMBERS, fan_of
-from .kinks import TOL, germ, signs_of
-from .linearization import Linearization, curvature, linearize, tangents
-from .local import carried
+from .elements import AGREE, KinkError, elements_at
+from .kinks import TOL
+from .linearization import Linearization, curvature, tangents
 from .network import Network
-from .skeleton import skeleton
 
 COLUMNS = 1 << 19  # numbers of tangents carried at a time, in all nodes together
-AGREE = 1e-9  # elements whose entries differ by less than this, relative to their largest, are one
-
-
-class KinkError(ValueError):
-    """Derivatives were asked for at a kink without saying which piece. kinks: the active ones."""
-
-    def __init__(self, message, kinks=()):
-        super().__init__(message)
-        self.kinks = tuple(kinks)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -200,123 +188,8 @@ def hessian_blocks(network, *, pattern=None, weights=None, tol=TOL) -> HessianBl
         raise ValueError(f"network must be a clarke.Network; got {type(network).__name__}")
     if not network.losses:
         raise ValueError("the network declares no loss: add one with .loss")
-    if pattern is not None and weights is not None:
-        raise ValueError("pass pattern or weights, not both")
-    asked = _asked(pattern, weights)
-    if not asked and not _may_tie(network, tol):
-        return HessianBlocks(network, {"": 1.0}, _elements=((1.0, linearize(network)),))
-    every = network.inputs + network.parameters
-    function = network.function(wrt=every)
-    here = germ(function, network.point(every), tol=tol)
-    for letters in asked:
-        _require_letters(letters, here.kinks)
-    if not here.kinks:
-        return HessianBlocks(network, {"": 1.0}, _elements=((1.0, linearize(network)),))
-    skel = skeleton(here)
-    if asked:
-        _require_realized(skel, asked)
-    else:
-        asked = _agreed(network, here, skel)
-    elements = tuple((weight, _element(network, here, letters)) for letters, weight in asked.items())
-    found = HessianBlocks(network, asked, _elements=elements, _agreeing=pattern is None and weights is None)
-    if found._agreeing:
-        _require_agreement(found, every, here.kinks)
-    return found
-
-
-def _asked(pattern, weights):
-    if pattern is not None:
-        if not isinstance(pattern, str):
-            raise ValueError(f"pattern must be a string over +-0, one letter a kink; got {pattern!r}")
-        return {pattern: 1.0}
-    if weights is None:
-        return {}
-    if not isinstance(weights, Mapping) or not weights:
-        raise ValueError(f"weights must be a dict pattern -> weight; got {weights!r}")
-    values = np.array([float(w) for w in weights.values()])
-    if not np.isfinite(values).all() or values.min() < 0 or abs(values.sum() - 1) > 1e-9:
-        raise ValueError(f"weights must be nonnegative with sum 1; got values of sum {values.sum():.6g}")
-    return {letters: float(w) for letters, w in weights.items() if w > 0}
-
-
-def _may_tie(network, tol):
-    """False only if no guard can be within tol of its scale: closed forms bound the scale from above."""
-    nodes = network.dag.nodes
-    calls = [(name, nodes[name]["fun"], nodes[name]["parents"]) for name in network.nodes]
-    unknown = [fun for _, fun, _ in [*calls, *network.losses] if carried(fun, "derivatives") is None]
-    if unknown:
-        return True
-    if all(carried(fun, "guards") is None for _, fun, _ in calls):
-        return False
-    sizes = {name: np.abs(network.value(name)) for name in network.inputs + network.parameters}
-    for name, fun, parents in calls:
-        around, values = [sizes[p] for p in parents], [network.value(p) for p in parents]
-        guards_of = carried(fun, "guards")
-        if guards_of is not None:
-            guards, scales = guards_of(values, around)
-            if np.any(np.abs(guards) <= 4.0 * tol * scales):  # 4: the bound may round below the scale itself
-                return True
-        magnitude = carried(fun, "magnitude")
-        if magnitude is None:
-            return True
-        sizes[name] = magnitude(values, around)
-    return False
-
-
-def _require_letters(letters, kinks):
-    if len(letters) != len(kinks) or set(letters) - set("+-0"):
-        names = ", ".join(kink.name for kink in kinks[:6]) + (", ..." if len(kinks) > 6 else "")
-        raise ValueError(
-            f"a pattern has one letter over +-0 for each of the {len(kinks)} active kinks"
-            f"{f' ({names})' if kinks else ''}; got {letters!r:.60} of length {len(letters)}"
-        )
-
-
-def _require_realized(skel, asked):
-    fan = fan_of(skel, max_chambers=MAX_CHAMBERS)
-    for letters in asked:
-        if letters not in fan.patterns and fan.complete:
-            raise ValueError(
-                f"pattern {letters!r:.60} is not realized near the point: no element belongs to it; "
-                f"local_fan lists the {len(fan)} that are"
-            )
-
-
-def _agreed(network, here, skel):
-    """The patterns among which agreement is demanded."""
-    fan = fan_of(skel, max_chambers=MAX_CHAMBERS)
-    if not fan.complete:
-        raise _kink_error(here.kinks, f"and the list of pieces is not complete ({fan.reason})")
-    return dict.fromkeys(fan.patterns, 1.0 / len(fan))
-
-
-def _require_agreement(blocks, names, kinks):
-    n = sum(blocks.network.value(name).size for name in names)
-    probes = np.random.default_rng(0).standard_normal((n, 4))  # matrices equal there are equal with probability 1
-    try:
-        blocks.operator(names).matmat(probes)
-        for name in names:
-            blocks.gradient[name]
-    except KinkError:
-        raise _kink_error(kinks, "and the pieces that meet there have different derivatives") from None
-
-
-def _kink_error(kinks, why):
-    names = ", ".join(kink.name for kink in kinks[:12]) + (f" and {len(kinks) - 12} more" if len(kinks) > 12 else "")
-    return KinkError(
-        f"{len(kinks)} kink{'s are' if len(kinks) != 1 else ' is'} active at this point ({names}), {why}; "
-        "pass pattern=, a string with one letter a kink, or weights=, a dict pattern -> weight",
-        kinks,
-    )
-
-
-def _element(network, here, letters):
-    """The linearization with every piecewise operation set by the letters."""
-    branches, pieces = here.branches(signs_of(letters)), {}
-    for position, op in enumerate(here.graph.program.operations, 1):
-        if op.name in selections.PIECEWISE:
-            pieces.setdefault(op.label, []).append(branches[position])
-    return linearize(network, {label: tuple(found) for label, found in pieces.items()})
+    asked, elements, agreeing = elements_at(network, pattern, weights, tol)
+    return HessianBlocks(network, asked, _elements=elements, _agreeing=agreeing)
 
 
 # ---------------------------------------------------------------- blocks

@@ -12,20 +12,26 @@ space it holds, for instance, whenever the gradients are independent.
 """
 
 from dataclasses import dataclass
-from itertools import product
+from functools import partial
+from itertools import pairwise, product
+from typing import NamedTuple
 
 import numpy as np
 
+from . import cones as rays
 from . import second_order, selections
 from .arrangements import TooManyChambers, chambers
 from .graph import PROBE, pushforward, require_same_value, unit_of
 from .halfspaces import min_norm_direction, strict_direction, unit
 from .kinks import TOL, Germ, Kink, germ, text
-from .skeleton import Skeleton, skeleton
+from .skeleton import Functionals, Skeleton, skeleton, stacked
 
 MAX_CHAMBERS = 100_000
-COMPARED = 64  # chambers in which f is evaluated again: calls of f are slow beside everything else
+COMPARED = 16  # chambers in which f is evaluated again: calls of f are slow beside everything else
 TREE = 8  # at most so many walls: a tree of signs in the cone; beyond, deletion and restriction
+BATCH, RAYS = 2048, 16  # cones worked on together where they have so many rays each, fewer where they have more
+WALLS = 16  # of a cone, looked at together
+MEMBERS = 12  # of a max or min: beyond, its cones may have too many rays
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -78,13 +84,21 @@ def local_fan(f, x, *, tol=TOL, max_chambers=MAX_CHAMBERS, mapper=map) -> Fan:
 
 
 def walk(f, x, *, tol=TOL, max_chambers=MAX_CHAMBERS, mapper=map) -> tuple[Skeleton, Fan]:
-    """The skeleton of f at x and its fan, f compared with its recording in each of up to 64 chambers."""
+    """The skeleton of f at x and its fan, f compared with its recording in up to 16 of the chambers."""
     skel = skeleton(germ(f, x, tol=tol))
     here, fan = skel.germ, fan_of(skel, max_chambers=max_chambers, mapper=mapper)
-    for witness in fan.witnesses[:: -(-len(fan) // COMPARED)]:
+    for number, witness in enumerate(fan.witnesses[:: -(-len(fan) // COMPARED)]):
         step, length = PROBE * unit_of(here.x), float(np.linalg.norm(witness))
-        require_same_value(here.graph, here.graph.source, here.x + witness * min(1.0, step / length))
+        y = here.x + witness * min(1.0, step / length)
+        if not number or not _replayed(here.graph, y):
+            require_same_value(here.graph, here.graph.source, y)
     return skel, fan
+
+
+def _replayed(graph, y):
+    """Does f give at y, to the last bit, what the operations give as they were written? The program costs more."""
+    with np.errstate(all="ignore"):
+        return graph.source is None or np.array_equal(graph.source(np.array(y)), graph(y), equal_nan=True)
 
 
 def fan_of(skel: Skeleton, *, max_chambers=MAX_CHAMBERS, mapper=map) -> Fan:
@@ -92,8 +106,7 @@ def fan_of(skel: Skeleton, *, max_chambers=MAX_CHAMBERS, mapper=map) -> Fan:
     here = skel.germ
     if not isinstance(max_chambers, (int, np.integer)) or max_chambers < 1:
         raise ValueError(f"max_chambers must be a positive integer; got {max_chambers!r}")
-    cones, flags = _first_order(skel, max_chambers, mapper)
-    signs: dict[tuple[int, ...], np.ndarray] = {cone.signs: cone.witness for cone in cones}
+    letters, witnesses, flags = _first_order(skel, max_chambers, mapper)
     undecided = []
     if flags:
         undecided, reason = [text(prefix) for prefix, _ in flags], flags[0][1]
@@ -101,18 +114,30 @@ def fan_of(skel: Skeleton, *, max_chambers=MAX_CHAMBERS, mapper=map) -> Fan:
         reason = "no kink is active, so f is smooth near x"
     elif affine_guards(here):
         reason = "every guard is affine in x, so the fan of the tangent cones is exact"
-    elif all(second_order.relations_persist(skel, np.array(s, dtype=int)) for s in signs):
+    elif all(second_order.relations_persist(skel, signs) for signs in letters):
         reason = (
             "on every chamber the linear relations between the guards' gradients hold for the guards themselves "
             "(with probability 1: checked at random points near x)"
         )
     else:
-        signs, undecided, reason = second_order.search(skel, signs, max_chambers)
-    order = sorted(signs)
-    witnesses = np.array([signs[s] for s in order]).reshape(len(order), here.x.size)
+        found = dict(zip(map(tuple, letters.tolist()), witnesses, strict=True))
+        found, undecided, reason = second_order.search(skel, found, max_chambers)
+        letters = np.array(list(found), dtype=int).reshape(len(found), len(here.kinks))
+        witnesses = np.array([*found.values()]).reshape(len(found), here.x.size)
+    patterns, order = _in_order(letters)
+    witnesses = witnesses[order]
     witnesses.flags.writeable = False
-    patterns = tuple(text(s) for s in order)
     return Fan(here.kinks, patterns, witnesses, not undecided, reason, tuple(undecided), here.margin)
+
+
+def _in_order(letters):
+    """(patterns as strings in lexicographic order of -, 0, +; the order)."""
+    m, k = letters.shape
+    numbers = (letters + 2).astype(np.uint8)
+    keys = [row.tobytes() for row in numbers]
+    order = sorted(range(m), key=keys.__getitem__)
+    written = np.frombuffer(b" -0+", np.uint8)[numbers[order]].tobytes().decode()
+    return tuple(written[a * k : (a + 1) * k] for a in range(m)), order
 
 
 def affine_guards(here: Germ) -> bool:
@@ -127,13 +152,246 @@ def affine_guards(here: Germ) -> bool:
 # ---------------------------------------------------------------- first order
 
 
+class Level(NamedTuple):
+    """Consecutive stages whose guards do not depend on one another's outputs, decided together.
+
+    walls: their guards, one for all that are parallel as functionals of (x, u). Of each stage: group and facing of its
+    guards (K,): guard i is a positive multiple of facing[i] * walls[group[i]]; group -1 where it is zero. The guards of
+    a max, min or sort are the differences of its members, in the order of `_pairs`.
+    """
+
+    stages: tuple
+    walls: Functionals
+    group: tuple
+    facing: tuple
+
+
 def _first_order(skel, max_chambers, mapper):
-    """The cones after the last stage, and the prefixes whose subdivision was flagged, with the flag's reason."""
-    n = skel.germ.x.size
-    start = np.zeros(n)
-    start[0] = 1.0
-    cones, flags = [Cone((), np.zeros((0, n)), start, np.zeros((skel.size, n)))], []
+    """(letters (m, k), witnesses (m, n)) after the last stage, and the prefixes whose subdivision was flagged, with
+    the flag's reason. Cones that are in doubt among the many go on one at a time.
+    """
+    n, kinks = skel.germ.x.size, len(skel.germ.kinks)
+    cones, letters = rays.whole(n), np.zeros((1, kinks), dtype=np.int8)
+    slots, points = np.zeros((1, skel.size, n)), np.eye(1, n)
+    levels, apart, flags = list(_levels(skel)), [], []
+    for number, level in enumerate(levels):
+        stages, last = level.stages, number == len(levels) - 1
+        for stage in stages:
+            _require_continuous(skel, stage, slots)
+        crown = isinstance(stages[0].ties, selections.ExtremumTie)
+        if last and number == 0 and not crown and len(level.walls.x) > TREE:
+            signs, points, flag = _arrangement(level.walls.under(slots)[0], max_chambers)
+            return _read(level, signs), points, [((), flag)] * bool(flag)
+        at, grown, unsure = [], [], np.arange(len(letters))
+        if level.group:
+            most = max(1, BATCH // max(1, len(cones.rays) // (RAYS * max(1, len(letters)))))
+            at = [np.arange(a, min(a + most, len(letters))) for a in range(0, len(letters), most)]
+            walls = level.walls.cleaned(slots)
+            walls = unit(walls.reshape(-1, n)).reshape(walls.shape)
+            numbers = len(cones.normals) + np.arange(walls.shape[0] * walls.shape[1]).reshape(walls.shape[:2])
+            cones = cones._replace(normals=np.concatenate([cones.normals, walls.reshape(-1, n)]))
+            tasks = [(rays.taken(cones, i), numbers[i]) for i in at] if len(at) > 1 else [(cones, numbers)] * len(at)
+            grown = list(mapper(partial(_crown if crown else _grow, level, max_chambers), tasks))
+            unsure = np.concatenate([i[g.unsure] for i, g in zip(at, grown, strict=True)] or [np.zeros(0, int)])
+        apart += [_alone(letters[c, : stages[0].first], cones, c, points[c], slots[c]) for c in unsure.tolist()]
+        apart, more = _one_by_one(skel, stages, apart, max_chambers, mapper)
+        flags += more
+        parent = np.concatenate([i[g.parent] for i, g in zip(at, grown, strict=True)] or [np.zeros(0, int)])
+        letters = letters[parent]
+        if len(parent) + len(apart) > max_chambers:
+            raise TooManyChambers(len(parent) + len(apart), max_chambers)
+        if grown:
+            letters[:, stages[0].first : stages[-1].letters.stop] = np.concatenate([g.letters for g in grown])
+            cones, points = rays.joined([g.cones for g in grown]), np.concatenate([g.points for g in grown])
+        if not last:
+            slots = skel.advance_all(stages, letters, slots[parent])
+    letters = np.concatenate([letters, np.array([c.signs for c in apart], np.int8).reshape(len(apart), kinks)])
+    points = np.concatenate([points[: len(letters) - len(apart)], *(c.witness[None] for c in apart)])
+    return letters.astype(int), points, flags
+
+
+def _alone(signs, cones, c, point, slots):
+    return Cone(tuple(signs.tolist()), cones.rows(c, np.arange(cones.count[c])), point, slots)
+
+
+def _levels(skel):
+    """The stages as levels, each begun where a guard depends on an output of the last."""
+    stages, guards, cut = [], [], set()
     for stage in skel.germ.stages:
+        own, crown = _guards(skel, stage), isinstance(stage.ties, selections.ExtremumTie)
+        read = set(own.numbers.tolist())
+        if skel.germ.graph.program.operations[stage.position - 1].name == "where":  # continuous under the slots so far
+            read.update(*(side.numbers.tolist() for side in skel.candidates(stage)))
+        if stages and (crown or read & cut or isinstance(stages[-1].ties, selections.ExtremumTie)):
+            yield _level(stages, guards)
+            stages, guards, cut = [], [], set()
+        stages.append(stage)
+        guards.append(own)
+        cut.update(skel.own[stage.first].tolist())
+    if stages:
+        yield _level(stages, guards)
+
+
+def _guards(skel, stage) -> Functionals:
+    """The guards of a two-way stage; the differences of the members of any other (none where they are too many)."""
+    ties = stage.ties
+    if isinstance(ties, selections.TwoWayTies):
+        return skel.functionals(stage.position, ties.guard_terms)
+    (members,) = skel.candidates(stage)
+    if isinstance(ties, selections.ExtremumTie) and ties.letters > MEMBERS:
+        return members[:0]
+    a, b = _pairs(len(ties.members))
+    return Functionals(members.x[a] - members.x[b], members.numbers, members.u[a] - members.u[b])
+
+
+def _pairs(k):
+    """(a, b) for a < b, ordered by b: so the walls before each b make a whole arrangement."""
+    b, a = np.tril_indices(k, -1)
+    return a, b
+
+
+def _level(stages, guards) -> Level:
+    """The level, its guards grouped: rows that are parallel to rounding are one wall."""
+    every = stacked(guards) if len(guards) > 1 else guards[0]
+    units = unit(np.hstack([every.x, every.u]))
+    if not len(units):
+        return Level(tuple(stages), every, (), ())
+    key = units @ generic_direction(units.shape[1])
+    facing = np.where(key < 0, -1, 1)
+    order = np.argsort(np.abs(key), kind="stable")
+    turned = (facing[:, None] * units)[order]
+    label = np.empty(len(units), dtype=int)
+    label[order] = np.cumsum(np.append(0, np.abs(np.diff(turned, axis=0)).max(axis=1, initial=0) > PARALLEL))
+    label[~units.any(axis=1)] = -1
+    names, first, group = np.unique(label, return_index=True, return_inverse=True)
+    if names[0] < 0:
+        first, group = first[1:], group - 1
+    group = np.append(np.argsort(np.argsort(first)), -1)[group]  # walls in order of appearance
+    first = np.sort(first)
+    facing = facing * facing[np.append(first, 0)[group]]
+    stops = np.cumsum([0, *(len(g.x) for g in guards)]).tolist()
+    group, facing = (tuple(a[i:j] for i, j in pairwise(stops)) for a in (group, facing))
+    return Level(tuple(stages), every[first], group, facing)
+
+
+class Grown(NamedTuple):
+    """What a level makes of some cones: cones in them with a point and the level's letters each, the number of the
+    one each lies in; and the numbers of those that are in doubt, in which nothing is listed.
+    """
+
+    cones: rays.Cones
+    points: np.ndarray
+    letters: np.ndarray
+    parent: np.ndarray
+    unsure: np.ndarray
+
+
+def _grow(level, limit, task) -> Grown:
+    """Each cone divided by all its walls, given by their numbers, one after the other."""
+    cones, walls = task
+    parent, signs = np.arange(len(walls)), np.zeros((len(walls), 0), dtype=np.int8)
+    unsure = np.zeros(len(walls), dtype=bool)
+    for a in range(0, walls.shape[1], WALLS):
+        cones, up, more, doubt = rays.cells(cones, walls[parent, a : a + WALLS], limit)
+        unsure[parent[doubt]] = True
+        parent, signs = parent[up], np.column_stack([signs[up], more])
+    points = _points(cones)
+    heights = (cones.normals[walls][parent] @ points[:, :, None])[:, :, 0]
+    shown = ((signs == 0) | (signs * heights > rays.NEAR)).all(axis=1)  # those implied, too
+    return _shown(cones, points, shown, _read(level, signs), parent, unsure)
+
+
+def _crown(level, limit, task) -> Grown:
+    """Each cone divided by which member of a max or min is ahead: a copy for each member, cut by its rivals."""
+    cones, walls = task
+    ties, k = level.stages[0].ties, level.stages[0].ties.letters
+    group, facing = np.full((k, k), -1), np.zeros((k, k), dtype=int)
+    a, b = _pairs(k)
+    group[a, b] = group[b, a] = level.group[0]
+    facing[a, b], facing[b, a] = level.facing[0], -level.facing[0]
+    walls = np.column_stack([walls, np.full(len(walls), len(cones.normals))])  # number -1: a zero normal
+    cones = cones._replace(normals=np.concatenate([cones.normals, np.zeros((1, cones.normals.shape[1]))]))
+    copy, winner = np.repeat(np.arange(len(walls)), k), np.tile(np.arange(k), len(walls))
+    rival = np.arange(k - 1) + (np.arange(k - 1) >= winner[:, None])
+    wall = walls[copy[:, None], group[winner[:, None], rival]]
+    wall = np.where(ties.side * facing[winner[:, None], rival] > 0, wall, ~wall)
+    cones, up, signs, doubt = rays.cells(rays.taken(cones, copy), wall, limit, ahead=True)
+    unsure, twins = np.zeros(len(walls), dtype=bool), np.zeros((len(up), k), dtype=bool)
+    unsure[copy[doubt]] = True
+    parent, winner = copy[up], winner[up]
+    twins[np.arange(len(up))[:, None], rival[up]] = signs == 0
+    twins[np.arange(len(up)), winner] = True
+    letters = np.where(twins, np.where(twins.sum(axis=1) == 1, 1, 0)[:, None], -1)
+    once = np.flatnonzero(np.argmax(twins, axis=1) == winner)  # twins that win together are one piece
+    cones = rays.taken(cones, once)
+    return _shown(cones, _points(cones), np.ones(len(once), bool), letters[once], parent[once], unsure)
+
+
+def _points(cones):
+    points = rays.interior(cones)
+    points[cones.rank == 0, 0] = 1.0
+    return points
+
+
+def _shown(cones, points, shown, letters, parent, unsure) -> Grown:
+    """The cones whose points show them, those of doubtful parents left out."""
+    unsure[parent[~(shown & (rays.margins(cones, points) > rays.NEAR))]] = True
+    if unsure.any():
+        left = np.flatnonzero(~unsure[parent])
+        cones, points, letters, parent = rays.taken(cones, left), points[left], letters[left], parent[left]
+    return Grown(cones, points, letters, parent, np.flatnonzero(unsure))
+
+
+def _read(level, signs):
+    """(C, letters) of the level's stages, from the signs (C, G) of its walls."""
+    padded, read = np.column_stack([signs, np.zeros(len(signs), dtype=signs.dtype)]), []
+    for stage, group, facing in zip(level.stages, level.group, level.facing, strict=True):
+        letters = facing * padded[:, group]
+        if isinstance(stage.ties, selections.SortTie):
+            k = len(stage.ties.members)
+            a, b = _pairs(k)
+            table = np.zeros((len(signs), k, k), dtype=int)
+            table[:, a, b], table[:, b, a] = letters, -letters
+            wires, every = np.tile(np.arange(k), (len(signs), 1)), np.arange(len(signs))
+            letters = np.empty((len(signs), stage.ties.letters), dtype=int)
+            for letter, (i, j) in enumerate(stage.ties.comparators):
+                letters[:, letter] = table[every, wires[:, i], wires[:, j]]
+                swapped = (letters[:, letter] > 0)[:, None]
+                wires[:, [i, j]] = np.where(swapped, wires[:, [j, i]], wires[:, [i, j]])
+        read.append(letters)
+    return np.column_stack(read)
+
+
+def _arrangement(walls, limit):
+    """(signs, witnesses, flag or '') of the chambers of many walls, all of them in the whole space."""
+    walls, apart = _aligned(walls)
+    found = chambers(walls, max_chambers=max(limit, 2))
+    if len(found) > limit:
+        raise TooManyChambers(len(found), limit)
+    thick, flag = _thick(found, apart)
+    return found.signs[thick], found.witnesses[thick], flag
+
+
+def _thick(found, apart, cone=None):
+    """(which of these chambers have witnesses beyond rounding, flag or '').
+
+    Where floats do not decide, `chambers` answers for the floats as exact numbers; but the rows here carry rounding,
+    and slivers that it opens between them are no cells.
+    """
+    thick = found.margins > SLIVER
+    if cone is not None and len(found):
+        thick = thick & ((cone @ found.witnesses.T).min(axis=0, initial=np.inf) > SLIVER)
+    if apart > SLIVER:
+        return thick, f"two normals closer than {ANGLE:g} were taken as one: a sliver may be missing"
+    if not thick.all():
+        return thick, f"{(~thick).sum()} cells thinner than rounding were left out, which may be there: {found.reason}"
+    return thick, "" if found.complete else found.reason
+
+
+def _one_by_one(skel, stages, cones, max_chambers, mapper):
+    """The cones after these stages, and the flags, a cone at a time: the slow twin, and what doubtful cones take."""
+    flags = []
+    for stage in stages:
         divide = {
             selections.TwoWayTies: _two_way_task,
             selections.ExtremumTie: _extremum_task,
@@ -161,19 +419,17 @@ def _divide(task):
 
 
 def _require_continuous(skel, stage, slots):
-    """The two sides of a `where` must agree to first order along the zero set of its guard."""
+    """The two sides of a `where` must agree to first order along the zero set of its guard, under any slots."""
     if skel.germ.graph.program.operations[stage.position - 1].name != "where":
         return
-    ties = stage.ties
-    guards = skel.cleaned(skel.rows(stage.position, ties.guard_terms), slots)
-    (k, e, c), (j, d, b) = ties.plus, ties.minus
-    gaps = skel.cleaned(skel.rows(stage.position, ((k, e, c), (j, d, -b))), slots)
-    length = np.linalg.norm(guards, axis=1, keepdims=True)
+    a, b = skel.candidates(stage)
+    guards, gaps = skel.functionals(stage.position, stage.ties.guard_terms).cleaned(slots), (a - b).cleaned(slots)
+    length = np.linalg.norm(guards, axis=-1, keepdims=True)
     normals = guards / np.where(length > 0, length, 1.0)
-    along = gaps - np.sum(gaps * normals, axis=1, keepdims=True) * normals
-    off = (length[:, 0] > 0) & (np.linalg.norm(along, axis=1) > 1e-7 * np.linalg.norm(gaps, axis=1))
+    along = gaps - np.sum(gaps * normals, axis=-1, keepdims=True) * normals
+    off = (length[..., 0] > 0) & (np.linalg.norm(along, axis=-1) > 1e-7 * np.linalg.norm(gaps, axis=-1))
     if off.any():
-        name = skel.germ.kinks[stage.first + int(np.argmax(off))].name
+        name = skel.germ.kinks[stage.first + int(np.argmax(off.reshape(-1, off.shape[-1]).any(axis=0)))].name
         raise ValueError(
             f"where: at {name} the sides agree at x but not along the zero set of the guard near x; a selection must "
             "be continuous, so choose a guard that vanishes only where a equals b"
@@ -189,6 +445,7 @@ def distinct_normals(rows):
 
 ANGLE = 1e-10  # normals this close are one normal: rounding must not open slivers between guards that coincide
 SLIVER = 1e-13  # but beyond what rounding explains, the list is not called complete
+PARALLEL = 1e-15  # functionals of (x, u) this close are one, whatever the slots: as close as rounding puts them
 
 
 def _aligned(rows):
@@ -241,13 +498,12 @@ def _subdivide(rows, witness, walls, limit):
     aligned, apart = _aligned(np.vstack([rows, walls]))
     cone, walls = aligned[: len(rows)], aligned[len(rows) :]
     found = chambers(walls, cone=cone if len(cone) else None, max_chambers=max(limit, 2))
+    thick, flag = _thick(found, apart, cone)
     cells = [
         (sign, distinct_normals(np.vstack([cone, sign[:, None] * walls])), inside)
-        for sign, inside in zip(found.signs, found.witnesses, strict=True)
+        for sign, inside in zip(found.signs[thick], found.witnesses[thick], strict=True)
     ]
-    if apart > SLIVER:
-        return cells, f"two normals closer than {ANGLE:g} were taken as one: a sliver may be missing"
-    return cells, "" if found.complete else found.reason
+    return cells, flag
 
 
 def _tree(rows, witness, walls):

@@ -19,7 +19,7 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from . import graph as graphs
-from .blocks import KinkError
+from .elements import KinkError
 from .kinks import active_kinks, germ
 
 LIMIT = 2**24  # numbers in one dense matrix over all arrays of the network: 128 MiB

@@ -14,34 +14,92 @@ This is H = S^T K S with the kinks as nodes.
 """
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
-from .graph import Tape, hessian, injected_hessian, pullback
+from . import selections
+from .graph import Tape, hessian, injected_hessian, pullback, pushforward
 from .kinks import Germ
 from .primitives import NotPiecewiseSmooth
 
 ROUNDING = 1e-12  # relative: what is left of a sum of terms below this is rounding (sums here have hundreds of terms)
 
 
+class Functionals(NamedTuple):
+    """k gradients in (x, u): x (k, n), and u (k, c), the derivatives in the slots of these numbers (c,) only."""
+
+    x: np.ndarray
+    numbers: np.ndarray
+    u: np.ndarray
+
+    def under(self, slots):
+        """(..., k, n): the gradients in x once du/dx = slots (..., size, n)."""
+        if not self.numbers.size:
+            return np.broadcast_to(self.x, (*slots.shape[:-2], *self.x.shape)).copy()
+        return self.x + self.u @ slots[..., self.numbers, :]
+
+    def cleaned(self, slots):
+        """`under`, with exact zeros where what is left is rounding of its own terms."""
+        values = self.under(slots)
+        largest = np.abs(slots[..., self.numbers, :]).max(axis=-1, initial=0)
+        size = np.abs(self.x).max(axis=1, initial=0) + largest @ np.abs(self.u).T
+        values[np.abs(values).max(axis=-1, initial=0) <= ROUNDING * size] = 0.0
+        return values
+
+    def __sub__(self, other):
+        return _together([self, other], lambda x, u: (x[0] - x[1], u[0] - u[1]))
+
+    def __getitem__(self, which):
+        return Functionals(self.x[which], self.numbers, self.u[which])
+
+
+def stacked(parts) -> Functionals:
+    """One list of functionals below the other."""
+    return _together(parts, lambda x, u: (np.concatenate(x), np.concatenate(u)))
+
+
+def _together(parts, combine):
+    """The functionals with derivatives in the same slots, combined."""
+    numbers = np.unique(np.concatenate([part.numbers for part in parts]))
+    u = [np.zeros((len(part.x), len(numbers))) for part in parts]
+    for wide, part in zip(u, parts, strict=True):
+        wide[:, np.searchsorted(numbers, part.numbers)] = part.u
+    x, u = combine([part.x for part in parts], u)
+    return Functionals(x, numbers, u)
+
+
+class _Reached(Exception):
+    """The last operation whose arguments' tangents are wanted."""
+
+
 @dataclass(frozen=True, eq=False)
 class Skeleton:
-    """germ: f near x. slots[i]: (flat outputs, slot numbers) of the tied entries of operation i; size: their number."""
+    """germ: f near x. slots[i]: (flat outputs, slot numbers) of the tied entries of operation i; size: their number.
+
+    own[stage.first]: the slots of one stage, in the order of its pieces.
+    """
 
     germ: Germ
     slots: dict
     size: int
+    own: dict
     _rows: dict = field(default_factory=dict, repr=False)
+    _tangents: dict = field(default_factory=dict, repr=False)  # position: derivatives in x, where no slot is upstream
+    _candidates: dict = field(default_factory=dict, repr=False)  # stage.first: the functionals its slots choose from
     latest: dict = field(default_factory=dict, repr=False)  # what was last computed for one prefix of letters
 
     def row(self, position, entry):
         """Gradient (n + size,) in (x, u) of one flat entry of the value at this position."""
         key = position, int(entry)
         if key not in self._rows:
-            shape = np.shape(self.germ.tape.values[position])
-            unit = np.zeros(shape)
-            unit.reshape(-1)[entry] = 1.0
-            self._rows[key] = self._gradient(position, unit)
+            outs, numbers = self.slots.get(position, (np.zeros(0, int), None))
+            slot = (outs == entry).nonzero()[0]
+            if slot.size:  # its own derivative
+                self._rows[key] = np.zeros(self.germ.x.size + self.size)
+                self._rows[key][self.germ.x.size + numbers[slot]] = 1.0
+            else:
+                self._rows[key] = self._gradient(position, _unit(self.germ, key))
         return self._rows[key]
 
     def _gradient(self, position, cotangent):
@@ -63,14 +121,67 @@ class Skeleton:
             )
         return row
 
-    def rows(self, position, terms):
-        """(k, n + size): gradients in (x, u) of sums of terms (argument, entries, coefs) of one operation."""
-        op = self.germ.graph.program.operations[position - 1]
-        total = np.zeros((len(terms[0][1]), self.germ.x.size + self.size))
+    def functionals(self, position, terms) -> Functionals:
+        """Gradients in (x, u) of sums of terms (argument, entries, coefs) of one operation."""
+        op, n, k = self.germ.graph.program.operations[position - 1], self.germ.x.size, len(terms[0][1])
+        x, total = 0.0, 0.0
         for argument, entries, coefs in terms:
-            if argument in op.argnums:
-                parent = op.parents[op.argnums.index(argument)]
-                total += coefs[:, None] * np.array([self.row(parent, e) for e in entries]).reshape(total.shape)
+            if argument not in op.argnums:
+                continue
+            parent = op.parents[op.argnums.index(argument)]
+            forward = self._forward(parent, k)
+            if forward is not None:
+                x = x + coefs[:, None] * forward[entries]
+            else:
+                total = total + coefs[:, None] * np.array([self.row(parent, e) for e in entries.tolist()])
+        if isinstance(total, float):
+            return Functionals(np.zeros((k, n)) + x, np.zeros(0, dtype=int), np.zeros((k, 0)))
+        total = total.reshape(k, -1)
+        numbers = total[:, n:].any(axis=0).nonzero()[0]
+        return Functionals(total[:, :n] + x, numbers, total[:, n + numbers])
+
+    def _forward(self, position, count):
+        """(entries, n): derivatives in x of the value at this position, by n tangents; None where the adjoints of
+        so many entries cost less, slots lie upstream, or the tangents are not to be had.
+        """
+        n = self.germ.x.size
+        if count <= n and position not in self._tangents:
+            return None
+        if not self._tangents:
+            self._tangents[0] = np.eye(n)
+            self._push()
+        return self._tangents.get(position)
+
+    def _push(self):
+        """Tangents of the arguments of tied operations, the tied outputs held fixed."""
+        graph, last = self.germ.graph, max(stage.position for stage in self.germ.stages)
+        slotted, tied = [False], {stage.position for stage in self.germ.stages}
+        for i, op in enumerate(graph.program.operations, 1):
+            slotted.append(i in tied or any(slotted[p] for p in op.parents))
+
+        def branch_of(i, along):
+            op = graph.program.operations[i - 1]
+            for argument, parent in zip(op.argnums, op.parents, strict=True):
+                if i in tied and not slotted[parent]:
+                    found = np.array([np.ravel(args[argument]) for args in along]).T
+                    if np.all(np.isfinite(found)):  # else the adjoint says which entry is not
+                        self._tangents[parent] = found
+            if i == last:
+                raise _Reached
+            return self.germ.decided[i]
+
+        try:
+            with np.errstate(all="ignore"):
+                pushforward(graph, self.germ.tape, np.eye(self.germ.x.size), branch_of)
+        except (NotImplementedError, _Reached):
+            pass
+
+    def rows(self, position, terms):
+        """(k, n + size): the same gradients as one matrix."""
+        found = self.functionals(position, terms)
+        total = np.zeros((len(found.x), self.germ.x.size + self.size))
+        total[:, : self.germ.x.size] = found.x
+        total[:, self.germ.x.size + found.numbers] = found.u
         return total
 
     def output_rows(self):
@@ -90,39 +201,71 @@ class Skeleton:
     def cleaned(self, rows, slots):
         """`under`, with exact zeros where what is left is rounding of its own terms."""
         n = self.germ.x.size
-        values = self.under(rows, slots)
-        size = np.abs(rows[:, :n]).max(axis=1, initial=0) + np.abs(rows[:, n:]) @ np.abs(slots).max(axis=1, initial=0)
-        values[np.abs(values).max(axis=1, initial=0) <= ROUNDING * size] = 0.0
-        return values
+        return Functionals(rows[:, :n], np.arange(self.size), rows[:, n:]).cleaned(slots)
+
+    def candidates(self, stage):
+        """What the slots of a stage choose from: (plus, minus) of a two-way stage, (members,) of any other."""
+        if stage.first not in self._candidates:
+            ties = stage.ties
+            if isinstance(ties, selections.TwoWayTies):
+                sides = ((ties.plus,), (ties.minus,))
+            else:
+                sides = (((0, ties.members, np.ones(len(ties.members))),),)
+            self._candidates[stage.first] = tuple(self.functionals(stage.position, side) for side in sides)
+        return self._candidates[stage.first]
 
     def advance(self, stage, signs, slots):
-        """slots with the outputs of this stage set by its signs: a new array."""
-        after = slots.copy()
-        outs, numbers = self.slots[stage.position]
-        place = dict(zip(outs.tolist(), numbers.tolist(), strict=True))
-        for out, argument, entries, coefs in stage.ties.pieces(signs):
-            chosen = self.under(self.rows(stage.position, ((argument, entries, coefs),)), slots)
-            after[[place[o] for o in out.tolist()]] = chosen
+        """slots (..., size, n) with the outputs of this stage set by its signs (..., letters): a new array.
+
+        Cleaned: rounding in a slot would be all there is of a later guard that reads only this slot.
+        """
+        after, ties, signs = slots.copy(), stage.ties, np.asarray(signs)
+        values = [functionals.cleaned(slots) for functionals in self.candidates(stage)]
+        if isinstance(ties, selections.TwoWayTies):
+            chosen = np.where((signs >= 0)[..., None], *values)
+        else:
+            if isinstance(ties, selections.SortTie):
+                order = np.broadcast_to(np.arange(len(ties.members)), (*signs.shape[:-1], len(ties.members))).copy()
+                for letter, (i, j) in enumerate(ties.comparators):
+                    swapped = (signs[..., letter] > 0)[..., None]
+                    order[..., [i, j]] = np.where(swapped, order[..., [j, i]], order[..., [i, j]])
+            else:
+                order = np.argmax(signs, axis=-1)[..., None]
+            chosen = np.take_along_axis(values[0], order[..., None], axis=-2)
+        after[..., self.own[stage.first], :] = chosen
         return after
 
+    def advance_all(self, stages, signs, slots):
+        """The same after several stages that do not depend on one another, signs (..., all letters)."""
+        two_way = [stage for stage in stages if isinstance(stage.ties, selections.TwoWayTies)]
+        for stage in stages:
+            if len(two_way) < 2 or stage not in two_way:
+                slots = self.advance(stage, signs[..., stage.letters], slots)
+        if len(two_way) > 1:
+            up, down = (stacked(side).cleaned(slots) for side in zip(*map(self.candidates, two_way), strict=True))
+            letters = np.concatenate([np.arange(stage.first, stage.letters.stop) for stage in two_way])
+            numbers, slots = np.concatenate([self.own[stage.first] for stage in two_way]), slots.copy()
+            slots[..., numbers, :] = np.where((signs[..., letters] >= 0)[..., None], up, down)
+        return slots
+
     def slots_under(self, signs):
-        """du/dx (size, n) under a whole pattern."""
-        slots = np.zeros((self.size, self.germ.x.size))
+        """du/dx (..., size, n) under whole patterns (..., letters)."""
+        slots = np.zeros((*np.shape(signs)[:-1], self.size, self.germ.x.size))
         for stage in self.germ.stages:
-            slots = self.advance(stage, signs[stage.letters], slots)
+            slots = self.advance(stage, signs[..., stage.letters], slots)
         return slots
 
 
 def skeleton(germ) -> Skeleton:
     """Number the tied outputs of the germ in order of execution."""
-    slots, size = {}, 0
+    slots, own, size = {}, {}, 0
     for stage in germ.stages:
         outs = np.concatenate([out for out, *_ in stage.ties.pieces(np.zeros(stage.ties.letters))])
         known = slots.get(stage.position, (np.empty(0, int), np.empty(0, int)))
-        numbers = np.arange(size, size + len(outs))
+        numbers = own[stage.first] = np.arange(size, size + len(outs))
         slots[stage.position] = (np.concatenate([known[0], outs]), np.concatenate([known[1], numbers]))
         size += len(outs)
-    return Skeleton(germ, slots, size)
+    return Skeleton(germ, slots, size, own)
 
 
 # ---------------------------------------------------------------- second derivatives

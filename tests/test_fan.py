@@ -191,6 +191,13 @@ def test_a_dead_unit_is_mute_and_splits_nothing():
     assert fan.patterns == ("-0", "+0")
 
 
+def test_rounding_of_an_output_that_cancels_is_no_slope_of_what_reads_it():
+    """0.1 + 0.2 - 0.3 is not 0 in floats; the unit that it feeds is dead all the same."""
+    weights = np.array([0.1, 0.2, -0.3])
+    fan = clarke.local_fan(lambda x: relu(0.1 * relu(np.dot(weights, np.abs(x[0] * np.ones(3))))), onp.zeros(1))
+    assert fan.patterns == ("---00", "+++00")
+
+
 def test_a_smooth_point_has_one_pattern_and_no_letters():
     fan = clarke.local_fan(lambda x: np.sum(relu(x) ** 2), onp.array([1.0, -2.0]))
     assert fan.patterns == ("",)
@@ -398,3 +405,159 @@ def test_a_tree_of_signs_in_a_cone_finds_the_cells_that_deletion_and_restriction
     for signs, ahead, inside in found:
         assert (ahead @ inside > 0).all()
         assert (onp.sign(walls @ inside) == signs).all()
+
+
+# ---------------------------------------------------------------- all cones of a level at once
+
+
+def one_by_one(f, x):
+    """The slow twin: the patterns, each cone divided alone, a least-squares problem for each side not witnessed."""
+    skel = skeleton(germ(f, x))
+    n = len(skel.germ.x)
+    whole = fans.Cone((), onp.zeros((0, n)), onp.eye(1, n)[0], onp.zeros((skel.size, n)))
+    cones, flags = fans._one_by_one(skel, skel.germ.stages, [whole], fans.MAX_CHAMBERS, map)
+    assert not flags
+    return sorted((text(cone.signs) for cone in cones), key=lambda p: ["-0+".index(letter) for letter in p])
+
+
+READERS = {
+    "plain": lambda y: y,
+    "sort": np.sort,
+    "max": lambda y: np.max(np.append(y, 0.0 * y[0])),
+    "folds and minima": lambda y: np.min(np.abs(np.append(y, y[0] - y[-1]))),
+    "where": lambda y: clarke.where(y[0] - y[-1], y[0] * 2.0, y[0] + y[-1]),
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+@given(net=nets(max_inputs=3, max_width=3, max_depth=2, outputs=3))
+@settings(max_examples=40, deadline=None)
+def test_all_cones_of_a_level_together_are_divided_as_each_alone(reader, net):
+    W, b = net.layers[-1]
+    level = Net((*net.layers[:-1], (W, b - net(net.x))), net.x)  # the outputs vanish at x, so the reader has ties
+    f = lambda x: READERS[reader](level(x))  # noqa: E731
+    fan = clarke.local_fan(f, net.x)
+    assert list(fan.patterns) == one_by_one(f, net.x)
+    skel = skeleton(germ(f, net.x))
+    for pattern, witness in zip(fan.patterns, fan.witnesses, strict=True):
+        rows, slots = [], onp.zeros((skel.size, len(net.x)))
+        for stage in skel.germ.stages:
+            signs = onp.array(["-0+".index(letter) - 1 for letter in pattern[stage.letters]])
+            terms, orientation = stage.ties.constraints(signs)
+            values = orientation[:, None] * skel.cleaned(skel.rows(stage.position, terms), slots)
+            rows.append(values[values.any(axis=1)])
+            slots = skel.advance(stage, signs, slots)
+        assert (onp.vstack(rows) @ witness > 0).all()
+        assert onp.linalg.norm(witness) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("name", ["WORD", "RAYS"])
+@pytest.mark.parametrize("most", [0, 1, 2, 3])
+def test_cones_that_are_in_doubt_go_on_alone_and_nothing_is_lost(monkeypatch, name, most):
+    f = lambda x: np.sort(np.abs(x)) * np.max(x)  # noqa: E731
+    expected = clarke.local_fan(f, onp.zeros(3)).patterns
+    assert list(expected) == one_by_one(f, onp.zeros(3))
+    monkeypatch.setattr(fans.rays, name, most)
+    fan = clarke.local_fan(f, onp.zeros(3))
+    assert fan.patterns == expected
+    assert fan.complete
+
+
+def test_the_patterns_do_not_depend_on_how_many_cones_are_taken_together(monkeypatch):
+    f = lambda x: np.sort(np.abs(x)) * np.max(x)  # noqa: E731
+    expected = clarke.local_fan(f, onp.zeros(3))
+    monkeypatch.setattr(fans, "BATCH", 3)
+    monkeypatch.setattr(fans, "WALLS", 2)
+    found = clarke.local_fan(f, onp.zeros(3))
+    assert found.patterns == expected.patterns
+    assert onp.allclose(found.witnesses, expected.witnesses, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("n", [3, 4])
+def test_folds_and_then_a_sorting_network_have_2_to_the_n_n_factorial_patterns(n):
+    comparators = [(i, i + 1) for sweep in range(n) for i in range(n - 1 - sweep)]
+    fan = clarke.local_fan(lambda x: compare_exchanges(np.abs(x), comparators), onp.zeros(n))
+    assert len(fan.patterns) == 2**n * math.factorial(n)
+    assert fan.complete
+
+
+def test_slivers_that_rounding_opens_between_three_walls_through_a_line_are_no_cells():
+    """The third wall is a combination of the first two but for rounding: six cells, not eight, or none is complete."""
+    rng = onp.random.default_rng(0)
+    for _ in range(20):
+        walls = rng.standard_normal((2, 4))
+        walls = onp.vstack([walls, [0.3, 0.7] @ walls, rng.standard_normal((1, 4))])
+        cells, flag = fans._subdivide(
+            onp.zeros((0, 4)), onp.eye(4)[0], onp.vstack([walls, walls[::-1] * 1.1, walls]), 100
+        )
+        assert len(cells) == 12 or (flag and len(cells) < 12)
+        for sign, _, inside in cells:
+            assert (sign[:4] * (walls @ inside) > 0).all()
+
+
+def test_cells_of_the_floats_as_exact_numbers_that_are_thinner_than_rounding_are_left_out_and_said():
+    walls = onp.random.default_rng(0).standard_normal((2, 3))
+    walls = onp.vstack([walls, [0.3, 0.7] @ walls])
+    found = clarke.chambers(walls, exact=True)
+    thick, flag = fans._thick(found, 0.0)
+    assert len(found) == 8
+    assert thick.sum() == 6
+    assert flag.startswith("2 cells thinner than rounding were left out")
+
+
+@pytest.mark.parametrize("k", [13, 40])
+def test_a_max_of_many_members_has_a_pattern_for_each(k):
+    """More members than cones with rays are made for."""
+    assert k > fans.MEMBERS
+    fan = clarke.local_fan(lambda x: np.max(x) + relu(x[0] - x[1]), onp.zeros(k))
+    assert len(fan.patterns) == k - 2 + 2 + (k - 2)
+    assert fan.complete
+
+
+def test_thousands_of_parallel_units_are_one_wall_each_direction(monkeypatch):
+    """Positive multiples of three guards, and dead units: 2^3 patterns, and no pullback for each unit."""
+    monkeypatch.setattr("clarke.skeleton.Skeleton.row", lambda *a: pytest.fail("a row was computed"))
+    rng = onp.random.default_rng(0)
+    which, scale = rng.integers(0, 4, 3000), rng.integers(1, 9, 3000).astype(float)
+    W = onp.eye(4)[:, :3][which] * scale[:, None]
+    turn = onp.array([[1.0, 2.0, 0.0], [0.0, 1.0, -1.0], [3.0, 0.0, 1.0]])
+    fan = clarke.local_fan(lambda x: np.sum(relu(np.dot(W, np.dot(turn, x)))), onp.zeros(3))
+    assert len(fan.kinks) == 3000
+    assert len(fan.patterns) == 8
+    for pattern, witness in zip(fan.patterns, fan.witnesses, strict=True):
+        assert pattern == text(onp.sign(W @ turn @ witness).astype(int))
+
+
+def digits_convolution(count=60):
+    """Four 3 x 3 filters without biases over the first digits, each zero at a corner of its own; ReLU and a loss.
+
+    (f, w, patches). A patch with ink under that corner only is a multiple of one weight; a blank one is a dead unit.
+    """
+    datasets = pytest.importorskip("sklearn.datasets")
+    images, targets = datasets.load_digits(return_X_y=True)
+    images = onp.pad(images[:count].reshape(-1, 8, 8) / 16.0, ((0, 0), (1, 1), (1, 1)))
+    patches = onp.lib.stride_tricks.sliding_window_view(images, (3, 3), axis=(1, 2)).reshape(-1, 9)
+    rng = onp.random.default_rng(0)
+    filters, V = rng.standard_normal((9, 4)), rng.standard_normal((256, 10)) / 4
+    filters[[0, 2, 6, 8], range(4)] = 0.0
+
+    def f(w):
+        scores = np.dot(np.reshape(relu(np.dot(patches, np.reshape(w, (9, 4)))), (count, 256)), V)
+        return np.mean(np.log(np.sum(np.exp(scores), axis=1)) - scores[onp.arange(count), targets[:count]])
+
+    return f, filters.ravel(), patches
+
+
+def test_a_zero_bias_convolution_of_the_digits_has_16_pieces_of_thousands_of_kinks(monkeypatch):
+    f, w, patches = digits_convolution()
+    graph = clarke.from_function(f, w)
+    monkeypatch.setattr("clarke.skeleton.Skeleton.row", lambda *a: pytest.fail("a row was computed"))
+    fan = clarke.local_fan(graph, w)
+    assert len(fan.kinks) > 2000
+    assert len(fan.patterns) == 16
+    assert fan.complete
+    filters = w.reshape(9, 4)
+    tied = onp.abs(patches @ filters) <= 1e-9 * (patches @ onp.abs(filters))
+    for pattern, witness in zip(fan.patterns, fan.witnesses, strict=True):
+        assert pattern == text(onp.sign(patches @ witness.reshape(9, 4))[tied].astype(int))
+    assert sum(letter != "0" for letter in fan.patterns[0]) > 100

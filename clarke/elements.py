@@ -1,0 +1,172 @@
+"""Which element is meant at a kink: the linearizations of a network under a pattern, a mixture, or all that agree."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from . import selections
+from .fan import MAX_CHAMBERS, fan_of, pattern_along
+from .kinks import germ, signs_of, text
+from .linearization import Linearization, curvature, linearize, tangents
+from .local import carried
+from .network import Network
+from .restriction import TooManyChambers
+from .skeleton import skeleton
+
+AGREE = 1e-9  # derivatives that differ by less than this, relative to their largest entry, are one
+
+
+class KinkError(ValueError):
+    """Derivatives were asked for at a kink without saying which piece. kinks: the active ones."""
+
+    def __init__(self, message, kinks=()):
+        super().__init__(message)
+        self.kinks = tuple(kinks)
+
+
+def elements_at(network: Network, pattern, weights, tol):
+    """(pattern -> weight, ((weight, linearization), ...), were they required to agree?) at the network's point.
+
+    pattern: one string; weights: a dict pattern -> weight; with neither, all pieces, which must agree in gradient and
+    Hessian over inputs and parameters, else `KinkError`. No recording is made where the closed forms of the nodes
+    exclude a tie.
+    """
+    if pattern is not None and weights is not None:
+        raise ValueError("pass pattern or weights, not both")
+    asked = _asked(pattern, weights)
+    if not asked and not _may_tie(network, tol):
+        return {"": 1.0}, ((1.0, linearize(network)),), False
+    every = network.inputs + network.parameters
+    here = germ(network.function(wrt=every), network.point(every), tol=tol)
+    for letters in asked:
+        _require_letters(letters, here.kinks)
+    if not here.kinks:
+        return {"": 1.0}, ((1.0, linearize(network)),), False
+    skel = skeleton(here)
+    if asked:
+        _require_realized(skel, asked)
+        return asked, tuple((weight, _element(network, here, letters)) for letters, weight in asked.items()), False
+    found = _agreeing(network, here, skel, every)
+    return dict.fromkeys(found, 1.0 / len(found)), tuple((1.0 / len(found), lin) for lin in found.values()), True
+
+
+def _asked(pattern, weights):
+    if pattern is not None:
+        if not isinstance(pattern, str):
+            raise ValueError(f"pattern must be a string over +-0, one letter a kink; got {pattern!r}")
+        return {pattern: 1.0}
+    if weights is None:
+        return {}
+    if not isinstance(weights, Mapping) or not weights:
+        raise ValueError(f"weights must be a dict pattern -> weight; got {weights!r}")
+    values = np.array([float(w) for w in weights.values()])
+    if not np.isfinite(values).all() or values.min() < 0 or abs(values.sum() - 1) > 1e-9:
+        raise ValueError(f"weights must be nonnegative with sum 1; got values of sum {values.sum():.6g}")
+    return {letters: float(w) for letters, w in weights.items() if w > 0}
+
+
+def _may_tie(network, tol):
+    """False only if no guard can be within tol of its scale: closed forms bound the scale from above."""
+    nodes = network.dag.nodes
+    calls = [(name, nodes[name]["fun"], nodes[name]["parents"]) for name in network.nodes]
+    unknown = [fun for _, fun, _ in [*calls, *network.losses] if carried(fun, "derivatives") is None]
+    if unknown:
+        return True
+    if all(carried(fun, "guards") is None for _, fun, _ in calls):
+        return False
+    sizes = {name: np.abs(network.value(name)) for name in network.inputs + network.parameters}
+    for name, fun, parents in calls:
+        around, values = [sizes[p] for p in parents], [network.value(p) for p in parents]
+        guards_of = carried(fun, "guards")
+        if guards_of is not None:
+            guards, scales = guards_of(values, around)
+            if np.any(np.abs(guards) <= 4.0 * tol * scales):  # 4: the bound may round below the scale itself
+                return True
+        magnitude = carried(fun, "magnitude")
+        if magnitude is None:
+            return True
+        sizes[name] = magnitude(values, around)
+    return False
+
+
+def _require_letters(letters, kinks):
+    if len(letters) != len(kinks) or set(letters) - set("+-0"):
+        names = ", ".join(kink.name for kink in kinks[:6]) + (", ..." if len(kinks) > 6 else "")
+        raise ValueError(
+            f"a pattern has one letter over +-0 for each of the {len(kinks)} active kinks"
+            f"{f' ({names})' if kinks else ''}; got {letters!r:.60} of length {len(letters)}"
+        )
+
+
+def _require_realized(skel, asked):
+    fan = fan_of(skel, max_chambers=MAX_CHAMBERS)
+    for letters in asked:
+        if letters not in fan.patterns and fan.complete:
+            raise ValueError(
+                f"pattern {letters!r:.60} is not realized near the point: no element belongs to it; "
+                f"local_fan lists the {len(fan)} that are"
+            )
+
+
+def _agreeing(network, here, skel, names):
+    """pattern -> linearization for every piece, all with the same derivatives; `KinkError` at the first that differs.
+
+    A few pieces are compared before all are listed: at most kinks they differ, and listing is what takes time.
+    """
+    rng = np.random.default_rng(0)
+    n = here.x.size
+    probes = rng.standard_normal((4, n))  # matrices that agree there are equal with probability 1
+    found: dict[str, Linearization] = {}
+    first = None
+    some = [text(pattern_along(skel, direction)) for direction in (None, *rng.standard_normal((3, n)))]
+    for letters in dict.fromkeys(some):
+        found[letters] = _element(network, here, letters)
+        first = _require_same(first, _derivatives(found[letters], names, probes), here.kinks)
+    try:
+        fan = fan_of(skel, max_chambers=MAX_CHAMBERS)
+    except TooManyChambers as error:
+        raise _kink_error(here.kinks, f"where {error.count} pieces meet, or more") from error
+    if not fan.complete:
+        raise _kink_error(here.kinks, f"and the list of pieces is not complete ({fan.reason})")
+    for letters in fan.patterns:
+        if letters not in found:
+            found[letters] = _element(network, here, letters)
+            _require_same(first, _derivatives(found[letters], names, probes), here.kinks)
+    return {letters: found[letters] for letters in fan.patterns}
+
+
+def _derivatives(lin, names, probes):
+    """The gradient over the names, and the Hessian's products with the probes."""
+    sizes = np.cumsum([lin.network.value(name).size for name in names])
+    columns = np.split(probes, sizes[:-1], axis=1)
+    seeds = {name: part.reshape(-1, *lin.network.value(name).shape) for name, part in zip(names, columns, strict=True)}
+    rows = curvature(lin, tangents(lin, seeds), names)
+    products = [rows[name].reshape(len(probes), -1) for name in names if name in rows]
+    return np.concatenate([lin.adjoint(name).ravel() for name in names]), np.concatenate(
+        [*products, np.zeros((len(probes), 0))], axis=1
+    )
+
+
+def _require_same(first, second, kinks):
+    for a, b in zip(first or second, second, strict=True):
+        if a.shape != b.shape or np.abs(a - b).max(initial=0) > AGREE * np.abs(a).max(initial=0):
+            raise _kink_error(kinks, "and the pieces that meet there have different derivatives")
+    return first or second
+
+
+def _kink_error(kinks, why):
+    names = ", ".join(kink.name for kink in kinks[:12]) + (f" and {len(kinks) - 12} more" if len(kinks) > 12 else "")
+    return KinkError(
+        f"{len(kinks)} kink{'s are' if len(kinks) != 1 else ' is'} active at this point ({names}), {why}; "
+        "pass pattern=, a string with one letter a kink, or weights=, a dict pattern -> weight",
+        kinks,
+    )
+
+
+def _element(network, here, letters):
+    """The linearization with every piecewise operation set by the letters."""
+    branches, pieces = here.branches(signs_of(letters)), {}
+    for position, op in enumerate(here.graph.program.operations, 1):
+        if op.name in selections.PIECEWISE:
+            pieces.setdefault(op.label, []).append(branches[position])
+    return linearize(network, {label: tuple(found) for label, found in pieces.items()})
