@@ -15,6 +15,15 @@ from .arrangements import Chambers, TooManyChambers, chambers
 from .audit import Audit, check_ad
 from .blocks import HessianBlocks, hessian_blocks
 from .counting import characteristic_polynomial, count_chambers
+from .diagnostics import (
+    coupling,
+    gauss_newton_gap,
+    participation_rank,
+    resonance,
+    spectral_density,
+    stable_rank,
+    trace_coupling,
+)
 from .elements import KinkError
 from .fan import Fan, local_fan
 from .graph import Graph, from_function
@@ -88,10 +97,12 @@ __all__ = [
     "contains",
     "conv_net",
     "count_chambers",
+    "coupling",
     "digits",
     "eigenvalue_interval",
     "expected_hessian",
     "from_function",
+    "gauss_newton_gap",
     "hessian_blocks",
     "iter_chambers",
     "limiting_gradient",
@@ -104,16 +115,21 @@ __all__ = [
     "mlp",
     "nearest_element",
     "neighbors",
+    "participation_rank",
     "path_report",
     "read_chambers",
     "recurrent",
     "region",
     "residual",
     "residual_chain",
+    "resonance",
     "smooth",
+    "spectral_density",
+    "stable_rank",
     "study",
     "support",
     "symmetrize",
+    "trace_coupling",
     "transformer",
     "vertex",
     "where",

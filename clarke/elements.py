@@ -13,6 +13,7 @@ from .network import Network
 from .restriction import TooManyChambers
 from .skeleton import skeleton
 
+FEW = 256  # pieces listed at once before a few are compared
 AGREE = 1e-9  # derivatives that differ by less than this, relative to their largest entry, are one
 
 
@@ -109,29 +110,32 @@ def _require_realized(skel, asked):
 
 
 def _agreeing(network, here, skel, names):
-    """pattern -> linearization for every piece, all with the same derivatives; `KinkError` at the first that differs.
-
-    A few pieces are compared before all are listed: at most kinks they differ, and listing is what takes time.
-    """
+    """pattern -> linearization of every piece, all with the same derivatives; `KinkError` at the first that differs."""
     rng = np.random.default_rng(0)
     n = here.x.size
     probes = rng.standard_normal((4, n))  # matrices that agree there are equal with probability 1
     found: dict[str, Linearization] = {}
-    first = None
-    some = [text(pattern_along(skel, direction)) for direction in (None, *rng.standard_normal((3, n)))]
-    for letters in dict.fromkeys(some):
-        found[letters] = _element(network, here, letters)
-        first = _require_same(first, _derivatives(found[letters], names, probes), here.kinks)
+    first: list = []
+
+    def compare(patterns):
+        for letters in patterns:
+            if letters not in found:
+                found[letters] = _element(network, here, letters)
+                first.append(_derivatives(found[letters], names, probes))
+                if len(first) > 1:
+                    _require_same(first[0], first.pop(), here.kinks)
+
     try:
-        fan = fan_of(skel, max_chambers=MAX_CHAMBERS)
-    except TooManyChambers as error:
-        raise _kink_error(here.kinks, f"where {error.count} pieces meet, or more") from error
+        fan = fan_of(skel, max_chambers=FEW)
+    except TooManyChambers:  # at most kinks some differ, and comparing a few saves listing all
+        compare(text(pattern_along(skel, direction)) for direction in (None, *rng.standard_normal((3, n))))
+        try:
+            fan = fan_of(skel, max_chambers=MAX_CHAMBERS)
+        except TooManyChambers as error:
+            raise _kink_error(here.kinks, f"where {error.count} pieces meet, or more") from error
     if not fan.complete:
         raise _kink_error(here.kinks, f"and the list of pieces is not complete ({fan.reason})")
-    for letters in fan.patterns:
-        if letters not in found:
-            found[letters] = _element(network, here, letters)
-            _require_same(first, _derivatives(found[letters], names, probes), here.kinks)
+    compare(fan.patterns)
     return {letters: found[letters] for letters in fan.patterns}
 
 
@@ -148,10 +152,9 @@ def _derivatives(lin, names, probes):
 
 
 def _require_same(first, second, kinks):
-    for a, b in zip(first or second, second, strict=True):
+    for a, b in zip(first, second, strict=True):
         if a.shape != b.shape or np.abs(a - b).max(initial=0) > AGREE * np.abs(a).max(initial=0):
             raise _kink_error(kinks, "and the pieces that meet there have different derivatives")
-    return first or second
 
 
 def _kink_error(kinks, why):
