@@ -174,12 +174,13 @@ def _frozen(array):
 # ---------------------------------------------------------------- at a point, smooth or not
 
 
-def hessian_blocks(network, *, pattern=None, weights=None, tol=TOL) -> HessianBlocks:
+def hessian_blocks(network, *, pattern=None, weights=None, kinks=None, tol=TOL) -> HessianBlocks:
     """The Hessian of the network's loss by input, parameter and node.
 
     At a kink say which element is meant: `pattern`, one letter for each active kink of
     `network.function(wrt=every input and parameter)`, or `weights`, a dict pattern -> weight (nonnegative, of sum 1:
-    those of a `MinNormElement`, say). tol: a guard ties iff |guard| <= tol * its scale.
+    those of a `MinNormElement`, say). kinks: `fan.kinks` of a fan over fewer inputs and parameters, if the letters are
+    its; they are matched by name. tol: a guard ties iff |guard| <= tol * its scale.
 
     Raises `KinkError`, naming units, where kinks are active, neither is given and the elements differ; ValueError for a
     network without a loss, for a pattern of another length or one that is not realized near the point.
@@ -188,7 +189,7 @@ def hessian_blocks(network, *, pattern=None, weights=None, tol=TOL) -> HessianBl
         raise ValueError(f"network must be a clarke.Network; got {type(network).__name__}")
     if not network.losses:
         raise ValueError("the network declares no loss: add one with .loss")
-    asked, elements, agreeing = elements_at(network, pattern, weights, tol)
+    asked, elements, agreeing = elements_at(network, pattern, weights, kinks, tol)
     return HessianBlocks(network, asked, _elements=elements, _agreeing=agreeing)
 
 

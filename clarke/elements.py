@@ -25,12 +25,13 @@ class KinkError(ValueError):
         self.kinks = tuple(kinks)
 
 
-def elements_at(network: Network, pattern, weights, tol):
+def elements_at(network: Network, pattern, weights, kinks, tol):
     """(pattern -> weight, ((weight, linearization), ...), were they required to agree?) at the network's point.
 
     pattern: one string; weights: a dict pattern -> weight; with neither, all pieces, which must agree in gradient and
-    Hessian over inputs and parameters, else `KinkError`. No recording is made where the closed forms of the nodes
-    exclude a tie.
+    Hessian over inputs and parameters, else `KinkError`. kinks: those the letters belong to, where they are fewer than
+    all (a fan over fewer inputs and parameters), by name; the letters of the others are completed. No recording is made
+    where the closed forms of the nodes exclude a tie.
     """
     if pattern is not None and weights is not None:
         raise ValueError("pass pattern or weights, not both")
@@ -39,13 +40,14 @@ def elements_at(network: Network, pattern, weights, tol):
         return {"": 1.0}, ((1.0, linearize(network)),), False
     every = network.inputs + network.parameters
     here = germ(network.function(wrt=every), network.point(every), tol=tol)
+    theirs = here.kinks if kinks is None else _among(kinks, here.kinks)
     for letters in asked:
-        _require_letters(letters, here.kinks)
+        _require_letters(letters, theirs)
     if not here.kinks:
         return {"": 1.0}, ((1.0, linearize(network)),), False
     skel = skeleton(here)
     if asked:
-        _require_realized(skel, asked)
+        asked = _realized(skel, asked, theirs)
         return asked, tuple((weight, _element(network, here, letters)) for letters, weight in asked.items()), False
     found = _agreeing(network, here, skel, every)
     return dict.fromkeys(found, 1.0 / len(found)), tuple((1.0 / len(found), lin) for lin in found.values()), True
@@ -99,14 +101,34 @@ def _require_letters(letters, kinks):
         )
 
 
-def _require_realized(skel, asked):
-    fan = fan_of(skel, max_chambers=MAX_CHAMBERS)
-    for letters in asked:
-        if letters not in fan.patterns and fan.complete:
+def _among(given, kinks):
+    """The active kinks with the given names, in the order given."""
+    by_name = {kink.name: kink for kink in kinks}
+    names = [getattr(kink, "name", kink) for kink in given]
+    if unknown := [name for name in names if name not in by_name]:
+        raise ValueError(f"kinks names {unknown[0]!r}, no active kink of this network: {', '.join(by_name) or 'none'}")
+    return tuple(by_name[name] for name in names)
+
+
+def _realized(skel, asked, theirs):
+    """The asked patterns with the letters of all kinks: the first realized pattern that has those given."""
+    fan, full = fan_of(skel, max_chambers=MAX_CHAMBERS), {}
+    at = [fan.kinks.index(kink) for kink in theirs]
+    for letters, weight in asked.items():
+        whole = letters if theirs == fan.kinks and letters in fan.patterns else None
+        for found in fan.patterns if whole is None else ():
+            if all(found[k] == letter or "0" in (found[k], letter) for k, letter in zip(at, letters, strict=True)):
+                whole = found
+                break
+        if whole is None and fan.complete:
             raise ValueError(
                 f"pattern {letters!r:.60} is not realized near the point: no element belongs to it; "
                 f"local_fan lists the {len(fan)} that are"
             )
+        whole = letters if whole is None else whole
+        _require_letters(whole, fan.kinks)
+        full[whole] = full.get(whole, 0.0) + weight
+    return full
 
 
 def _agreeing(network, here, skel, names):

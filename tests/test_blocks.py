@@ -411,6 +411,26 @@ def test_weights_give_the_minimum_norm_element():
     agree(mixed.gradient["w"], true.gradients.mean(axis=0)[1:3], tol=1e-13)
 
 
+def test_letters_of_a_fan_over_fewer_arrays_are_matched_by_name():
+    """Over v alone nothing moves the kinks of h, over w both move."""
+    network = at_a_kink()
+    network.node("g", layers.relu, "v")
+    network.node("u", layers.affine, "g", "v")
+    network.loss(layers.squared_error([[0.0]]), "u")
+    there = network.at([0.0, 0.0, 0.0, 2.0])
+    f = there.function(wrt="v")
+    fan = clarke.local_fan(f, there.point("v"))
+    assert [kink.name for kink in fan.kinks] == ["g[0, 0]"]
+    true = clarke.limiting_hessians(f, there.point("v"))
+    for pattern, H in zip(true.patterns, true.matrices, strict=True):
+        agree(hessian_blocks(there, pattern=pattern, kinks=fan.kinks)["v", "v"], H, tol=1e-14)
+    least = clarke.min_norm_element(true)
+    weights = dict(zip(true.patterns, least.weights, strict=True))
+    agree(hessian_blocks(there, weights=weights, kinks=["g[0, 0]"])["v", "v"], least.element, 1.0, 1e-13)
+    with pytest.raises(ValueError, match=r"kinks names 'g\[0, 9\]', no active kink of this network: h\[0, 0\]"):
+        hessian_blocks(there, pattern="+", kinks=["g[0, 9]"])
+
+
 def plain_relu(z):
     return np.maximum(z, 0.0)
 
