@@ -6,6 +6,7 @@ import numpy as np
 
 from . import selections
 from .fan import MAX_CHAMBERS, fan_of, pattern_along
+from .halfspaces import strict_direction
 from .kinks import germ, signs_of, text
 from .linearization import Linearization, curvature, linearize, tangents
 from .local import carried
@@ -112,23 +113,40 @@ def _among(given, kinks):
 
 def _realized(skel, asked, theirs):
     """The asked patterns with the letters of all kinks: the first realized pattern that has those given."""
+    kinks = skel.germ.kinks
+    if theirs == kinks and all(_has_a_cone(skel, signs_of(letters)) for letters in asked):
+        return asked  # shown by one direction each, whatever the number of pieces
     fan, full = fan_of(skel, max_chambers=MAX_CHAMBERS), {}
-    at = [fan.kinks.index(kink) for kink in theirs]
+    at = [kinks.index(kink) for kink in theirs]
     for letters, weight in asked.items():
-        whole = letters if theirs == fan.kinks and letters in fan.patterns else None
-        for found in fan.patterns if whole is None else ():
-            if all(found[k] == letter or "0" in (found[k], letter) for k, letter in zip(at, letters, strict=True)):
-                whole = found
-                break
-        if whole is None and fan.complete:
+        fitting = [
+            found
+            for found in fan.patterns
+            if all(found[k] == letter or "0" in (found[k], letter) for k, letter in zip(at, letters, strict=True))
+        ]
+        if not fitting and (fan.complete or theirs != kinks):
             raise ValueError(
                 f"pattern {letters!r:.60} is not realized near the point: no element belongs to it; "
                 f"local_fan lists the {len(fan)} that are"
             )
-        whole = letters if whole is None else whole
-        _require_letters(whole, fan.kinks)
+        whole = letters if not fitting or letters in fitting else fitting[0]
         full[whole] = full.get(whole, 0.0) + weight
     return full
+
+
+def _has_a_cone(skel, signs):
+    """Is there a direction in which every guard has the sign of its letter to first order? Of two-way kinks only."""
+    slots, rows = np.zeros((skel.size, skel.germ.x.size)), []
+    for stage in skel.germ.stages:
+        if not isinstance(stage.ties, selections.TwoWayTies):
+            return False
+        letters = signs[stage.letters]
+        guards = skel.cleaned(skel.rows(stage.position, stage.ties.guard_terms), slots)
+        if np.any((letters == 0) != ~guards.any(axis=1)):
+            return False
+        rows.append((letters[:, None] * guards)[letters != 0])
+        slots = skel.advance(stage, letters, slots)
+    return strict_direction(np.vstack(rows))[0] is not None
 
 
 def _agreeing(network, here, skel, names):

@@ -16,7 +16,7 @@ from scipy.sparse.linalg import LinearOperator
 
 import clarke
 from clarke import blocks as room
-from clarke import layers
+from clarke import elements, layers
 from clarke.assembly import contractible
 from clarke.blocks import HessianBlocks, KinkError, hessian_blocks
 from clarke.importers import load
@@ -575,3 +575,19 @@ def test_blocks_print_pickle_and_cannot_be_written(rng):
     assert isinstance(found.tensor, HessianBlocks)
     again = hessian_blocks(pickle.loads(pickle.dumps(network)))
     onp.testing.assert_array_equal(again.dense(), found.dense())
+
+
+def test_a_pattern_of_many_kinks_needs_one_direction_and_no_list(monkeypatch, rng):
+    """Forty units tied in ten directions meet in more pieces than anybody lists; a direction shows the pattern."""
+    network = clarke.Network()
+    network.input("x", rng.normal(size=(1, 10)))
+    network.parameter("w", onp.zeros((40, 10)))
+    network.node("z", layers.affine, "x", "w")
+    network.node("h", layers.relu, "z")
+    network.loss(layers.squared_error(rng.normal(size=(1, 40))), "h")
+    monkeypatch.setattr(elements, "fan_of", None)
+    letters = "".join(rng.choice(list("+-"), 40))
+    found = hessian_blocks(network, pattern=letters)["w", "w"]
+    on = onp.repeat([letter == "+" for letter in letters], 10)
+    x = onp.tile(network.value("x")[0], 40)
+    agree(found, onp.kron(onp.eye(40), onp.ones((10, 10))) * onp.outer(x * on, x * on), tol=1e-14)
