@@ -57,9 +57,11 @@ from .projection import (
 )
 from .regions import Region, boundary_point, neighbors, region
 from .report import Study, study
+from .scatter import ProbeCount, probe_count, trace_variance, unrolling_bias
 from .selections import where
 from .shards import iter_chambers, read_chambers, write_chambers
 from .stochastic import ExpectedHessian, expected_hessian
+from .traces import LayerTraces, layer_traces
 from .vertices import vertex
 
 __version__ = "0.1.0"
@@ -76,6 +78,7 @@ __all__ = [
     "HiddenBranch",
     "Kink",
     "KinkError",
+    "LayerTraces",
     "LimitingGradients",
     "LimitingHessians",
     "LimitingJacobians",
@@ -83,6 +86,7 @@ __all__ = [
     "Network",
     "NotPiecewiseSmooth",
     "PathReport",
+    "ProbeCount",
     "ProjectionStopped",
     "Region",
     "Study",
@@ -105,6 +109,7 @@ __all__ = [
     "gauss_newton_gap",
     "hessian_blocks",
     "iter_chambers",
+    "layer_traces",
     "limiting_gradient",
     "limiting_gradients",
     "limiting_hessian",
@@ -117,6 +122,7 @@ __all__ = [
     "neighbors",
     "participation_rank",
     "path_report",
+    "probe_count",
     "read_chambers",
     "recurrent",
     "region",
@@ -130,7 +136,9 @@ __all__ = [
     "support",
     "symmetrize",
     "trace_coupling",
+    "trace_variance",
     "transformer",
+    "unrolling_bias",
     "vertex",
     "where",
     "write_chambers",
