@@ -165,21 +165,21 @@ def assemble(lin: Linearization, names, block: Callable, part="hessian", wanted=
 
 
 def _shifts(lin, group, moving, columns):
-    """member -> (R, N, L, G, Q), the derivative of its basis along the columns; only those that move."""
+    """argument -> (R, N, L, G, Q), the derivative of its basis along the columns; only those that move."""
     found = {}
-    for name, i, _ in group.members:
+    for _, i, _ in group.members:
         for j, tangent in group.step.local.factors[i].tangents.items():
             source = moving.get(group.step.parents[j])
             if source is not None and len(source) >= columns.stop:
                 shift = tangent(source[columns])
-                found[name] = found[name] + shift if name in found else shift
+                found[i] = found[i] + shift if i in found else shift
     return found
 
 
 def _contract(lin, later, earlier, left, shifts, sink, room):
     """Pour sum_n X B' into the sink, left being H_{u,u'} (R, N, L, G, C), or None where it is zero."""
     delta = later.step.local.factors[later.members[0][1]].view(lin.adjoints[later.step.name][None])[0]
-    moved = [(q, shifts[name]) for name, _, q in later.members if name in shifts]
+    moved = [(q, shifts[i]) for _, i, q in later.members if i in shifts]
     if not (later.flat and earlier.flat):
         _contract_windows(later, earlier, left, delta, moved, sink)
         return
@@ -281,7 +281,7 @@ class Sink:
         C, C2 = (group.layout[1] * group.layout[2] for group in (later, earlier))
         before = poured | {(m[0], e[0]) for m, e in pairs} if later is not earlier else set(poured)
         for (name, _, mine), (other, _, theirs) in pairs:
-            whole, twice = block(name, other), name == other and later is not earlier
+            whole, twice = block(name, other), name == other and (later is not earlier or mine != theirs)
             held = (other, name) in before or (name, other) in poured  # they may share their memory
             shape = C, mine.stop - mine.start, C2, theirs.stop - theirs.start
             back = whole.T.reshape(shape) if twice else None

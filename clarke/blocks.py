@@ -11,7 +11,8 @@ dense layers by products of matrices contracted over samples (`assembly`), any o
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -33,11 +34,17 @@ class HessianBlocks:
     gauss_newton, tensor: the same value restricted to one part, H = gauss_newton + tensor. gradient[v]: dL/d(value of
     v), flat. dense(names): the blocks of all pairs side by side, by default of all parameters. operator(names): the
     same matrix as a scipy LinearOperator, two passes a product and nothing stored. diagonal(names): name -> H[v, v].
-    weights: pattern -> weight of the element that was asked for ({'': 1} where no kink is active).
+    weights: pattern -> weight of the element that was asked for ({'': 1} where no kink is active). complete: False, and
+    reason says why, where a pattern that was asked for is neither shown to be realized nor excluded.
+
+    A kink whose guard is identically zero near the point ('0') is none of the network's: its pieces are one. Under a
+    perturbation of a node above it it may be one; blocks of such a node are those of one side.
     """
 
     network: Network
     weights: Mapping[str, float]
+    complete: bool = True
+    reason: str = ""
     part: str = "hessian"
     _elements: tuple[tuple[float, Linearization], ...] = field(default=(), repr=False)
     _agreeing: bool = False
@@ -58,21 +65,36 @@ class HessianBlocks:
         """S^T K^tensor S: the second derivatives of the nodes, weighted by the adjoints."""
         return self._restricted("tensor")
 
+    @property
+    def mixture(self) -> tuple[tuple[float, Linearization], ...]:
+        """The linearizations with their weights: one where all pieces agree."""
+        return ((1.0, self._elements[0][1]),) if self._agreeing else self._elements
+
     def _restricted(self, part):
         if self.part not in ("hessian", part):
             raise ValueError(f"the {self.part} part has no {part} part; take it from the whole Hessian")
+        if part == self.part:
+            return self
         if part not in self._known:
-            self._known[part] = HessianBlocks(self.network, self.weights, part, self._elements, self._agreeing)
+            self._known[part] = replace(self, part=part, _known={})
         return self._known[part]
+
+    def __reduce__(self):
+        return _again, (self.network, dict(self.weights), self._agreeing, self.part)
+
+    __iter__ = None  # pairs of names are no indices
+
+    def __contains__(self, pair):
+        return isinstance(pair, tuple) and len(pair) == 2 and all(name in self.network.dag for name in pair)
 
     @property
     def gradient(self):
-        """name -> dL/d(value of the name), flat."""
-        return _Gradient(self)
+        """name -> dL/d(value of the name), flat; `.dense(names)` joins them."""
+        return BlockGradient(self)
 
     def __getitem__(self, pair):
         if not (isinstance(pair, tuple) and len(pair) == 2):
-            raise ValueError(f"a block is named by two names, H['W1', 'W2']; got {pair!r}")
+            raise ValueError(f"a block is named by two names, as H['W1', 'W2'] or H['W1', 'W1']; got {pair!r}")
         v, w = pair
         self._require_names(pair)
         if (v, w) not in self._known:
@@ -114,7 +136,11 @@ class HessianBlocks:
             return whole
 
         def matmat(V):
+            if np.iscomplexobj(V):
+                return matmat(V.real) + 1j * matmat(V.imag)
             V = np.asarray(V, dtype=float)
+            if not V.shape[1]:
+                return np.zeros((n, 0))
             return self._mean(lambda lin: product(lin, V), "product")
 
         def matvec(v):
@@ -127,7 +153,7 @@ class HessianBlocks:
         """The names as a tuple, by default all parameters; ValueError unless they are known and differ."""
         names = self.network.parameters if names is None else (names,) if isinstance(names, str) else tuple(names)
         if not names:
-            raise ValueError("names is empty: give names of inputs, parameters or nodes")
+            raise ValueError("names is empty (the network may have no parameters): name inputs, parameters or nodes")
         self._require_names(names)
         if len(set(names)) < len(names):
             raise ValueError(f"names holds a name twice: {', '.join(names)}")
@@ -136,7 +162,7 @@ class HessianBlocks:
     def _require_names(self, names):
         known = self.network.dag.nodes
         for name in names:
-            if name not in known:
+            if not isinstance(name, str) or name not in known:
                 raise ValueError(f"no input, parameter or node {name!r}; the network has {', '.join(known)}")
 
     def _mean(self, compute, what):
@@ -156,13 +182,28 @@ class HessianBlocks:
         return weight * first + sum(weight * compute(other) for weight, other in rest)
 
 
-@dataclass(frozen=True)
-class _Gradient:
+@dataclass(frozen=True, repr=False)
+class BlockGradient:
+    """gradient[name]: dL/d(value of the name), flat; dense(names): of several, one after the other."""
+
     blocks: HessianBlocks
+
+    def __repr__(self):
+        return f"BlockGradient({self.blocks.network!r})"
 
     def __getitem__(self, name):
         self.blocks._require_names((name,))
         return _frozen(self.blocks._mean(lambda lin: lin.adjoint(name).reshape(-1), f"gradient in {name!r}"))
+
+    def dense(self, names=None):
+        """Flat over the names, by default all parameters."""
+        return _frozen(np.concatenate([self[name] for name in self.blocks.names(names)]))
+
+
+def _again(network, weights, agreeing, part):
+    """A pickled HessianBlocks."""
+    found = hessian_blocks(network, weights=None if agreeing or list(weights) == [""] else weights)
+    return found if part == "hessian" else found._restricted(part)
 
 
 def _frozen(array):
@@ -189,8 +230,12 @@ def hessian_blocks(network, *, pattern=None, weights=None, kinks=None, tol=TOL) 
         raise ValueError(f"network must be a clarke.Network; got {type(network).__name__}")
     if not network.losses:
         raise ValueError("the network declares no loss: add one with .loss")
-    asked, elements, agreeing = elements_at(network, pattern, weights, kinks, tol)
-    return HessianBlocks(network, asked, _elements=elements, _agreeing=agreeing)
+    for _, _, parents in network.losses:
+        for parent in parents:
+            network.value(parent)  # here, so that the next call finds it
+    network = copy(network)  # what is declared later is no part of this
+    asked, elements, agreeing, doubt = elements_at(network, pattern, weights, kinks, tol)
+    return HessianBlocks(network, asked, not doubt, doubt, _elements=elements, _agreeing=agreeing)
 
 
 # ---------------------------------------------------------------- blocks

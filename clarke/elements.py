@@ -1,13 +1,14 @@
 """Which element is meant at a kink: the linearizations of a network under a pattern, a mixture, or all that agree."""
 
+import numbers
 from collections.abc import Mapping
 
 import numpy as np
 
 from . import selections
-from .fan import MAX_CHAMBERS, fan_of, pattern_along
+from .fan import MAX_CHAMBERS, fan_of, generic_direction, pattern_along
 from .halfspaces import strict_direction
-from .kinks import germ, signs_of, text
+from .kinks import germ, require_tolerance, signs_of, text
 from .linearization import Linearization, curvature, linearize, tangents
 from .local import carried
 from .network import Network
@@ -15,6 +16,7 @@ from .restriction import TooManyChambers
 from .skeleton import skeleton
 
 FEW = 256  # pieces listed at once before a few are compared
+ROUNDING = 1e-12  # a negative weight this small is one of 0
 AGREE = 1e-9  # derivatives that differ by less than this, relative to their largest entry, are one
 
 
@@ -27,7 +29,7 @@ class KinkError(ValueError):
 
 
 def elements_at(network: Network, pattern, weights, kinks, tol):
-    """(pattern -> weight, ((weight, linearization), ...), were they required to agree?) at the network's point.
+    """(pattern -> weight, ((weight, linearization), ...), were they required to agree?, a doubt or "") at the point.
 
     pattern: one string; weights: a dict pattern -> weight; with neither, all pieces, which must agree in gradient and
     Hessian over inputs and parameters, else `KinkError`. kinks: those the letters belong to, where they are fewer than
@@ -36,22 +38,28 @@ def elements_at(network: Network, pattern, weights, kinks, tol):
     """
     if pattern is not None and weights is not None:
         raise ValueError("pass pattern or weights, not both")
+    require_tolerance(tol)
     asked = _asked(pattern, weights)
     if not asked and not _may_tie(network, tol):
-        return {"": 1.0}, ((1.0, linearize(network)),), False
+        return {"": 1.0}, ((1.0, linearize(network)),), False, ""
     every = network.inputs + network.parameters
     here = germ(network.function(wrt=every), network.point(every), tol=tol)
     theirs = here.kinks if kinks is None else _among(kinks, here.kinks)
     for letters in asked:
         _require_letters(letters, theirs)
     if not here.kinks:
-        return {"": 1.0}, ((1.0, linearize(network)),), False
+        return {"": 1.0}, ((1.0, linearize(network)),), False, ""
     skel = skeleton(here)
     if asked:
-        asked = _realized(skel, asked, theirs)
-        return asked, tuple((weight, _element(network, here, letters)) for letters, weight in asked.items()), False
+        asked, doubt = _realized(skel, asked, theirs, kinks is not None)
+        return (
+            asked,
+            tuple((weight, _element(network, here, letters)) for letters, weight in asked.items()),
+            False,
+            doubt,
+        )
     found = _agreeing(network, here, skel, every)
-    return dict.fromkeys(found, 1.0 / len(found)), tuple((1.0 / len(found), lin) for lin in found.values()), True
+    return dict.fromkeys(found, 1.0 / len(found)), tuple((1.0 / len(found), lin) for lin in found.values()), True, ""
 
 
 def _asked(pattern, weights):
@@ -61,11 +69,14 @@ def _asked(pattern, weights):
         return {pattern: 1.0}
     if weights is None:
         return {}
-    if not isinstance(weights, Mapping) or not weights:
-        raise ValueError(f"weights must be a dict pattern -> weight; got {weights!r}")
-    values = np.array([float(w) for w in weights.values()])
-    if not np.isfinite(values).all() or values.min() < 0 or abs(values.sum() - 1) > 1e-9:
-        raise ValueError(f"weights must be nonnegative with sum 1; got values of sum {values.sum():.6g}")
+    if not isinstance(weights, Mapping) or not weights or not all(isinstance(letters, str) for letters in weights):
+        raise ValueError(f"weights must be a dict pattern -> weight; got {weights!r:.80}")
+    for letters, weight in weights.items():
+        if not isinstance(weight, numbers.Real) or not weight >= -ROUNDING:
+            raise ValueError(f"weights must be nonnegative numbers; got {weight!r} for {letters!r:.60}")
+    total = float(sum(weights.values()))
+    if not abs(total - 1) <= 1e-9:
+        raise ValueError(f"weights must have sum 1; got sum {total:.6g}")
     return {letters: float(w) for letters, w in weights.items() if w > 0}
 
 
@@ -111,42 +122,63 @@ def _among(given, kinks):
     return tuple(by_name[name] for name in names)
 
 
-def _realized(skel, asked, theirs):
-    """The asked patterns with the letters of all kinks: the first realized pattern that has those given."""
-    kinks = skel.germ.kinks
-    if theirs == kinks and all(_has_a_cone(skel, signs_of(letters)) for letters in asked):
-        return asked  # shown by one direction each, whatever the number of pieces
-    fan, full = fan_of(skel, max_chambers=MAX_CHAMBERS), {}
-    at = [kinks.index(kink) for kink in theirs]
+def _realized(skel, asked, theirs, fewer):
+    """The asked patterns with the letters of all kinks, and '' or why one of them might not be realized.
+
+    A direction shows a pattern; only what none shows is looked up in the list of all. fewer: the letters are those of
+    a fan over fewer arrays, so that any pattern will do that has them, and a mute kink on either side fits any letter.
+    """
+    kinks, full, doubt, fan = skel.germ.kinks, {}, "", None
     for letters, weight in asked.items():
-        fitting = [
-            found
-            for found in fan.patterns
-            if all(found[k] == letter or "0" in (found[k], letter) for k, letter in zip(at, letters, strict=True))
-        ]
-        if not fitting and (fan.complete or theirs != kinks):
-            raise ValueError(
-                f"pattern {letters!r:.60} is not realized near the point: no element belongs to it; "
-                f"local_fan lists the {len(fan)} that are"
-            )
-        whole = letters if not fitting or letters in fitting else fitting[0]
+        known = dict(zip((kinks.index(kink) for kink in theirs), letters, strict=True))
+        whole = _along_a_direction(skel, known, fewer)
+        if whole is None:
+            fan = fan or fan_of(skel, max_chambers=MAX_CHAMBERS)
+            fitting = (found for found in fan.patterns if (_fits(found, known) if fewer else found == letters))
+            whole = next(fitting, None)
+            if whole is None and not fewer and letters.startswith(fan.undecided):
+                whole, doubt = letters, f"pattern {letters!r:.60} may not be realized: {fan.reason}"
+            if whole is None:
+                raise ValueError(
+                    f"pattern {letters!r:.60} is not realized near the point: no element belongs to it; "
+                    f"local_fan lists the {len(fan)} that are"
+                )
         full[whole] = full.get(whole, 0.0) + weight
-    return full
+    return full, doubt
 
 
-def _has_a_cone(skel, signs):
-    """Is there a direction in which every guard has the sign of its letter to first order? Of two-way kinks only."""
-    slots, rows = np.zeros((skel.size, skel.germ.x.size)), []
+def _fits(found, known):
+    return all(found[k] == letter or "0" in (found[k], letter) for k, letter in known.items())
+
+
+def _along_a_direction(skel, known, fewer):
+    """A pattern with the known letters (kink -> letter) that a direction shows to first order, or None.
+
+    Of two-way kinks only; those that are free take the sign they have along the direction found so far.
+    """
+    n = skel.germ.x.size
+    slots, rows, signs = np.zeros((skel.size, n)), np.zeros((0, n)), np.zeros(len(skel.germ.kinks), dtype=int)
     for stage in skel.germ.stages:
         if not isinstance(stage.ties, selections.TwoWayTies):
-            return False
-        letters = signs[stage.letters]
+            return None
+        here = range(stage.letters.start, stage.letters.stop)
+        given = signs_of("".join(known.get(k, "0") for k in here))
         guards = skel.cleaned(skel.rows(stage.position, stage.ties.guard_terms), slots)
-        if np.any((letters == 0) != ~guards.any(axis=1)):
-            return False
-        rows.append((letters[:, None] * guards)[letters != 0])
-        slots = skel.advance(stage, letters, slots)
-    return strict_direction(np.vstack(rows))[0] is not None
+        live = guards.any(axis=1)
+        if not fewer and np.any((given != 0) != live):
+            return None
+        given = np.where(live, given, 0)
+        rows = np.vstack([rows, (given[:, None] * guards)[given != 0]])
+        if (free := live & (given == 0)).any():
+            inside, margin, _ = strict_direction(rows)
+            if inside is None:
+                return None
+            along = guards @ (inside + 0.5 * min(margin, 1.0) * generic_direction(n))  # generic, and still inside
+            given = np.where(free, np.sign(along), given).astype(int)
+            rows = np.vstack([rows, (given[:, None] * guards)[free]])
+        signs[stage.letters] = given
+        slots = skel.advance(stage, given, slots)
+    return text(signs) if strict_direction(rows)[0] is not None else None
 
 
 def _agreeing(network, here, skel, names):

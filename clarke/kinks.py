@@ -81,10 +81,15 @@ def active_kinks(f, x, *, tol=TOL) -> tuple[Kink, ...]:
     return germ(f, x, tol=tol).kinks
 
 
-def germ(f, x, *, tol=TOL) -> Germ:
-    """Record f at x (unless it is a Graph) and separate what is decided there from what ties."""
+def require_tolerance(tol):
+    """ValueError unless tol may be compared with |guard| / scale."""
     if not (isinstance(tol, (float, int, np.floating)) and 0 <= tol < 1):
         raise ValueError(f"tol is relative to the scale of a guard, so 0 <= tol < 1; got {tol!r}")
+
+
+def germ(f, x, *, tol=TOL) -> Germ:
+    """Record f at x (unless it is a Graph) and separate what is decided there from what ties."""
+    require_tolerance(tol)
     graph = from_function(f, x)
     x = point(x, graph.size)
     decided, stages, kinks, nearest = {}, [], [], [np.inf]

@@ -10,6 +10,7 @@ averaging. relu, leaky_relu, relu6, hard_tanh, absolute and max pooling have kin
 
 from functools import partial
 from itertools import pairwise
+from numbers import Real
 
 import autograd.numpy as np
 import numpy as onp
@@ -321,7 +322,10 @@ def _squared_error(y, *, targets):
 
 def squared_error(targets):
     """The head y -> (1/N) sum_i |y_i - t_i|^2 / 2 for targets t, y of one shape, N first."""
-    return partial(_squared_error, targets=constant("targets", targets))
+    targets = constant("targets", targets)
+    if not targets.ndim:
+        raise ValueError("squared_error takes targets (N, ...), N samples; got one number: write [[target]]")
+    return partial(_squared_error, targets=targets)
 
 
 def _cross_entropy_derivatives(values, output, pieces, targets):
@@ -372,7 +376,7 @@ def _weight_decay(w, *, coefficient):
 
 def weight_decay(coefficient):
     """The head w -> coefficient |w|^2 / 2, one for each parameter that decays."""
-    if not (isinstance(coefficient, (int, float)) and onp.isfinite(coefficient)):
+    if not (isinstance(coefficient, Real) and onp.isfinite(coefficient)):
         raise ValueError(f"coefficient must be a finite number; got {coefficient!r}")
     return partial(_weight_decay, coefficient=float(coefficient))
 

@@ -1,10 +1,13 @@
 """First and second derivatives of one node of a network at one point, its pieces chosen.
 
-A node function may carry closed forms, attached by `closed_form` as plain attributes; nothing is recognized by class:
+A node function may carry closed forms, attached by the decorator `closed_form` as plain attributes; nothing is
+recognized by class:
 
     fun.derivatives(values, output, pieces, **keywords) -> Local
     fun.magnitude(values, sizes, **keywords)            -> size of the terms of the output, or an upper bound of it
     fun.guards(values, sizes, **keywords)               -> (guards, scales) of a piecewise function, else absent
+    fun.broadcasts                                      True if `derivatives` serves many nodes at once: every array
+                                                        with one more axis (nodes) in front, directions (R, nodes, ...)
 
 `values` are the arrays of the parents, `pieces` None where no guard ties (each piece is then read off the values), else
 the `Branch` of each piecewise operation of the function, in order of execution. `functools.partial(fun, **keywords)`
@@ -58,7 +61,7 @@ class Local:
     pairs in `curved` only; outside them the second derivative is identically zero.
     samplewise: the parents i for which y[n] depends on p_i through p_i[n] alone (axis 0); of a scalar loss, those i
     for which it is a sum over n of functions of p_i[n] (and of the other samplewise parents at n).
-    factors: i -> `Factor` of the parents that have one.
+    factors: i -> `Factor` of the parents that have one. constant: y depends on no parent.
     """
 
     push: Callable[[int, Any], np.ndarray]
@@ -67,13 +70,17 @@ class Local:
     curved: Iterable[Pair] = ()
     samplewise: Collection[int] = ()
     factors: Mapping[int, Factor] = field(default_factory=dict)
+    constant: bool = False
 
 
-def closed_form(derivatives, *, magnitude=None, guards=None):
+def closed_form(derivatives, *, magnitude=None, guards=None, broadcasts=False):
     """Decorator: attach the closed forms of the module's docstring to a node function."""
 
     def attach(fun):
+        fun.closed_form_of = fun  # a wrapper that copies attributes does not copy the function
         fun.derivatives = derivatives
+        if broadcasts:
+            fun.broadcasts = True
         if magnitude is not None:
             fun.magnitude = magnitude
         if guards is not None:
@@ -89,23 +96,32 @@ def carried(fun, what):
     while isinstance(fun, partial) and not fun.args:
         keywords = {**fun.keywords, **keywords}
         fun = fun.func
-    found = getattr(fun, what, None)
+    found = getattr(fun, what, None) if getattr(fun, "closed_form_of", None) is fun else None
     return partial(found, **keywords) if found is not None and keywords else found
 
 
-def local(fun, values, output, pieces=None) -> Local:
+def broadcasts(fun):
+    """Whether the closed form of fun serves many nodes at once."""
+    while isinstance(fun, partial) and not fun.args:
+        fun = fun.func
+    return getattr(fun, "closed_form_of", None) is fun and getattr(fun, "broadcasts", False)
+
+
+def local(fun, values, output, pieces=None, still=()) -> Local:
     """The derivatives of fun at the parents' `values`: its closed form, or what its recording gives.
 
     pieces: None where none of its guards ties, else one `Branch` for each piecewise operation in order of execution.
+    still: the parents that no input or parameter moves; operations on them alone are no part of the network's
+    recording, whose pieces these are.
     Raises what `from_function` raises for a function that cannot be recorded.
     """
     derivatives = carried(fun, "derivatives")
     if derivatives is not None:
         return derivatives(values, output, pieces)
-    return _recorded(fun, values, np.shape(output), pieces)
+    return _recorded(fun, values, np.shape(output), pieces, still)
 
 
-def _recorded(fun, values, shape, pieces):
+def _recorded(fun, values, shape, pieces, still):
     """Products by one reverse pass (or two) a direction; the matrix itself once that is cheaper."""
     shapes = [np.shape(v) for v in values]
     ends = np.cumsum([0, *(int(np.prod(s)) for s in shapes)])
@@ -115,11 +131,12 @@ def _recorded(fun, values, shape, pieces):
     g = graphs.from_function(lambda y: fun(*(y[span].reshape(s) for span, s in zip(spans, shapes, strict=True))), x)
     out = g.program.output
     if out is None:
-        return Local(lambda i, t: np.zeros((len(t), *shape)), lambda i, c: np.zeros((len(c), *shapes[i])))
-    chosen = iter(pieces or ())
+        zero = (lambda i, t: np.zeros((len(t), *shape))), (lambda i, c: np.zeros((len(c), *shapes[i])))
+        return Local(*zero, constant=True)
+    chosen, moved = iter(pieces or ()), _moved(g, [span for i, span in enumerate(spans) if i in still])
 
     def branch_of(i, op, args, sizes):
-        if pieces is not None and op.name in selections.PIECEWISE:
+        if pieces is not None and op.name in selections.PIECEWISE and moved[i]:
             return next(chosen)
         return selections.natural_branch(op.name, args, op.kwargs)
 
@@ -171,6 +188,17 @@ def _recorded(fun, values, shape, pieces):
 
     every = range(len(values)) if g.degrees[out] > 1 else ()
     return Local(push, pull, second, tuple((i, j) for j in every for i in every))  # j outermost: one product for all i
+
+
+def _moved(g, still):
+    """Which positions of the program depend on more than the spans `still` of x."""
+    moved = [True]
+    for op in g.program.operations:
+        if 0 in op.parents:  # x is read through its spans
+            moved.append(not any(op.name == "getitem" and argument in still for argument in op.args[1:]))
+        else:
+            moved.append(any(moved[parent] for parent in op.parents))
+    return moved
 
 
 def _embedded(rows, span, n):

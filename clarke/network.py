@@ -83,6 +83,8 @@ class Network:
     def _check_call(self, owner, fun, parents):
         if not callable(fun):
             raise ValueError(f"the function of {owner} is not callable: {fun!r:.60}")
+        if nested := [parent for parent in parents if not isinstance(parent, str)]:
+            raise ValueError(f"{owner}: parents are names, one argument each; got {nested[0]!r:.60}")
         if not parents:
             raise ValueError(f"{owner} has no parents; declare a constant as an input")
         unknown = [parent for parent in parents if parent not in self._dag]
@@ -133,6 +135,8 @@ class Network:
         ValueError naming the node whose function fails, with its parents' shapes, or does not
         return a finite real array.
         """
+        if not isinstance(node, str):
+            raise ValueError(f"a node is asked for by its name; got {node!r:.60}")
         todo = [node]
         while todo:  # depth first, so that only what is missing is touched
             name = todo[-1]

@@ -89,7 +89,7 @@ def layer_traces(
     kurtosis_of(distribution)
     blocks = hessian_blocks(network, pattern=pattern, weights=weights, tol=tol)
     names = names_of(network, names)
-    elements = [(1.0, blocks._elements[0][1])] if blocks._agreeing else blocks._elements
+    elements = blocks.mixture
     lin = elements[0][1]
     count = count_of(probes)
     most = max(EXACT, 2 * count)

@@ -2,7 +2,7 @@
 
 import pickle
 import re
-from functools import partial
+from functools import partial, wraps
 from itertools import product
 from pathlib import Path
 
@@ -525,7 +525,7 @@ def test_bad_arguments_are_named(rng):
         found["W1", "W9"]
     with pytest.raises(ValueError, match=r"no input, parameter or node 'h9'"):
         found.gradient["h9"]
-    with pytest.raises(ValueError, match=r"two names, H\['W1', 'W2'\]; got 'W1'"):
+    with pytest.raises(ValueError, match=r"two names, as H\['W1', 'W2'\] or .*; got 'W1'"):
         found["W1"]
     with pytest.raises(ValueError, match=r"names is empty"):
         found.dense(())
@@ -546,7 +546,7 @@ def test_bad_arguments_are_named(rng):
         hessian_blocks(kinked, pattern="++", weights={"++": 1.0})
     with pytest.raises(ValueError, match=r"weights must be a dict pattern -> weight; got \[\]"):
         hessian_blocks(kinked, weights=[])
-    with pytest.raises(ValueError, match=r"weights must be nonnegative with sum 1; got values of sum 0\.5"):
+    with pytest.raises(ValueError, match=r"weights must have sum 1; got sum 0\.5"):
         hessian_blocks(kinked, weights={"++": 0.5})
 
 
@@ -591,3 +591,116 @@ def test_a_pattern_of_many_kinks_needs_one_direction_and_no_list(monkeypatch, rn
     on = onp.repeat([letter == "+" for letter in letters], 10)
     x = onp.tile(network.value("x")[0], 40)
     agree(found, onp.kron(onp.eye(40), onp.ones((10, 10))) * onp.outer(x * on, x * on), tol=1e-14)
+
+
+# ---------------------------------------------------------------- what strangers write
+
+
+def test_one_parameter_twice_in_a_node(rng):
+    """gamma and beta of a normalization are one array, and follow one another."""
+    for norm in (layers.layer_norm, layers.batch_norm):
+        network = clarke.Network()
+        network.input("x", rng.normal(size=(3, 3)))
+        network.parameter("b", rng.normal(size=3))
+        network.parameter("W", rng.normal(size=(3, 3)))
+        network.node("z", norm, "x", "b", "b")
+        network.node("u", layers.affine, "z", "W", "b")
+        network.node("y", norm, "u", "b", "b")
+        network.loss(layers.squared_error(rng.normal(size=(3, 3))), "y")
+        require_truth(network)
+
+
+@wraps(layers.tanh)
+def twice_tanh(z):
+    return 2.0 * layers.tanh(z)
+
+
+class Doubled:
+    derivatives = 3
+
+    def __call__(self, z):
+        return 2.0 * z
+
+
+@pytest.mark.parametrize("fun", [twice_tanh, Doubled()])
+def test_what_a_wrapper_copies_is_no_closed_form_of_its_own(fun):
+    network = clarke.Network()
+    network.parameter("a", [0.5])
+    network.node("z", fun, "a")
+    network.loss(cubed, "z")
+    require_truth(network)
+
+
+def test_a_parent_that_nothing_moves_keeps_its_own_kinks_apart():
+    network = clarke.Network()
+    network.input("x", [[0.0, 1.0]])
+    network.node("start", lambda x: np.zeros((len(x), 1)), "x")
+    network.node("kept", lambda h: np.abs(h), "start")
+    network.node("h", lambda h, x: np.abs(np.maximum(h, 0.0)) + np.maximum(x, 0.0), "kept", "x")
+    network.loss(layers.squared_error([[1.0, 1.0]]), "h")
+    assert hessian_blocks(network, pattern="+").gradient["x"].tolist() == [-1.0, 0.0]
+    assert hessian_blocks(network, pattern="-").gradient["x"].tolist() == [0.0, 0.0]
+
+
+def test_a_pattern_that_the_list_excludes_is_refused_though_the_list_is_open():
+    """All of a deep network is zero: the list of its pieces is incomplete, but not about these."""
+    network = clarke.mlp(
+        (2, 2, 1),
+        activation="relu",
+        loss="squared",
+        inputs=onp.zeros((1, 2)),
+        targets=onp.ones((1, 1)),
+        bias=False,
+        theta=[1.0, 2.0, -1.0, 1.0, 3.0, -2.0],
+    )
+    with pytest.raises(ValueError, match="is not realized"):
+        hessian_blocks(network, pattern="00")
+
+
+def test_what_is_declared_later_is_no_part_of_blocks_already_taken():
+    network = clarke.Network()
+    network.parameter("a", [1.0])
+    network.loss(layers.weight_decay(1.0), "a")
+    found = hessian_blocks(network)
+    network.parameter("c", [1.0])
+    network.loss(layers.weight_decay(5.0), "c")
+    assert found.dense().tolist() == [[1.0]]
+    with pytest.raises(ValueError, match="no input, parameter or node 'c'"):
+        found["c", "c"]
+    assert hessian_blocks(network).dense().tolist() == [[1.0, 0.0], [0.0, 5.0]]
+
+
+def test_the_little_things_of_a_result(rng):
+    network = mlp(rng)
+    found = hessian_blocks(network)
+    n = network.size
+    assert found.complete
+    assert found.gauss_newton.gauss_newton is found.gauss_newton
+    assert ("W1", "h1") in found
+    assert ("W1", "W9") not in found
+    assert "W1" not in found
+    with pytest.raises(TypeError):
+        list(found)
+    onp.testing.assert_array_equal(
+        found.gradient.dense(), onp.concatenate([found.gradient[name] for name in network.parameters])
+    )
+    assert repr(found.gradient).startswith("BlockGradient(Network(")
+    operator, v = found.operator(), rng.normal(size=n)
+    agree((operator @ (1j * v)).imag, operator @ v, tol=1e-15)
+    assert (operator @ onp.zeros((n, 0))).shape == (n, 0)
+    for some in (found, found.tensor):
+        again = pickle.loads(pickle.dumps(some))
+        onp.testing.assert_array_equal(again.dense(), some.dense())
+    kinked = hessian_blocks(at_a_kink(), weights={"--": 0.5, "++": 0.5 + 1e-14, "+-": -1e-14})
+    onp.testing.assert_array_equal(pickle.loads(pickle.dumps(kinked)).dense(), kinked.dense())
+    for tol in (-1.0, "a", onp.nan):
+        with pytest.raises(ValueError, match="tol is relative to the scale"):
+            hessian_blocks(network, tol=tol)
+    for weights in ({0: 1.0}, []):
+        with pytest.raises(ValueError, match="weights must be a dict pattern -> weight"):
+            hessian_blocks(at_a_kink(), weights=weights)
+    for weight in (None, -0.5, onp.nan):
+        with pytest.raises(ValueError, match=r"weights must be nonnegative numbers; got .* for '--'"):
+            hessian_blocks(at_a_kink(), weights={"--": weight, "++": 1.0})
+    with pytest.raises(ValueError, match=r"no input, parameter or node \['W1'\]"):
+        found[["W1"], "W2"]

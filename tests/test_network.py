@@ -237,7 +237,7 @@ def test_a_recorded_function_pickles_whatever_its_nodes_were():
         (lambda net: net.node("n", square), "node 'n' has no parents"),
         (lambda net: net.loss(square), "loss 3 has no parents"),
         (lambda net: net.node("n", square, "q", "y", "n"), r"undeclared parents \['q', 'n'\]"),
-        (lambda net: net.node("n", square, ["x", "y"]), r"undeclared parents \[\['x', 'y'\]\]"),
+        (lambda net: net.node("n", square, ["x", "y"]), r"parents are names, one argument each; got \['x', 'y'\]"),
         (lambda net: net.loss(square, "q"), r"loss 3 has undeclared parents \['q'\]"),
         (lambda net: net.input("i", [np.nan]), "input 'i' must be finite"),
         (lambda net: net.parameter("p", [np.inf]), "parameter 'p' must be finite"),
