@@ -233,8 +233,8 @@ def _kink_error(kinks, why):
     names = ", ".join(kink.name for kink in kinks[:12]) + (f" and {len(kinks) - 12} more" if len(kinks) > 12 else "")
     return KinkError(
         f"{len(kinks)} kink{'s are' if len(kinks) != 1 else ' is'} active at this point ({names}), {why}; "
-        "pass pattern=, a string with one letter a kink, or weights=, a dict pattern -> weight; the patterns are those of "
-        "local_fan(network.function(every), network.point(every)) for every = network.inputs + network.parameters",
+        "pass pattern=, a string with one letter a kink, or weights=, a dict pattern -> weight; the patterns are those "
+        "of local_fan(network.function(every), network.point(every)) for every = network.inputs + network.parameters",
         kinks,
     )
 
