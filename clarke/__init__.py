@@ -24,6 +24,7 @@ from .diagnostics import (
     stable_rank,
     trace_coupling,
 )
+from .differentials import Differential, differential
 from .elements import KinkError
 from .fan import Fan, local_fan
 from .graph import Graph, from_function
@@ -38,9 +39,24 @@ from .limiting import (
     limiting_hessians,
     limiting_jacobians,
 )
-from .matrix_calculus import symmetrize
+from .matrix_calculus import (
+    DerivativeCheck,
+    check_gradient,
+    check_hessian,
+    commutation,
+    duplication,
+    elimination,
+    rvec,
+    symmetrize,
+    unrvec,
+    unvec,
+    unvech,
+    vec,
+    vech,
+)
 from .models import conv_net, digits, mlp, recurrent, residual, residual_chain, transformer
 from .network import Network
+from .passes import TiedPieces, forward_values, hvp, jacobian, jvp, vjp
 from .paths import PathReport, path_report
 from .primitives import HiddenBranch, NotPiecewiseSmooth, UnsupportedPrimitive, smooth
 from .printed import DimensionError
@@ -70,6 +86,8 @@ __all__ = [
     "Audit",
     "BlockwiseMinNorm",
     "Chambers",
+    "DerivativeCheck",
+    "Differential",
     "DimensionError",
     "ExpectedHessian",
     "Fan",
@@ -90,6 +108,7 @@ __all__ = [
     "ProjectionStopped",
     "Region",
     "Study",
+    "TiedPieces",
     "TooManyChambers",
     "UnsupportedPrimitive",
     "active_kinks",
@@ -98,17 +117,27 @@ __all__ = [
     "chambers",
     "characteristic_polynomial",
     "check_ad",
+    "check_gradient",
+    "check_hessian",
+    "commutation",
     "contains",
     "conv_net",
     "count_chambers",
     "coupling",
+    "differential",
     "digits",
+    "duplication",
     "eigenvalue_interval",
+    "elimination",
     "expected_hessian",
+    "forward_values",
     "from_function",
     "gauss_newton_gap",
     "hessian_blocks",
+    "hvp",
     "iter_chambers",
+    "jacobian",
+    "jvp",
     "layer_traces",
     "limiting_gradient",
     "limiting_gradients",
@@ -129,6 +158,7 @@ __all__ = [
     "residual",
     "residual_chain",
     "resonance",
+    "rvec",
     "smooth",
     "spectral_density",
     "stable_rank",
@@ -139,7 +169,13 @@ __all__ = [
     "trace_variance",
     "transformer",
     "unrolling_bias",
+    "unrvec",
+    "unvec",
+    "unvech",
+    "vec",
+    "vech",
     "vertex",
+    "vjp",
     "where",
     "write_chambers",
 ]

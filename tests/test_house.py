@@ -61,7 +61,7 @@ def test_a_room_imports_only_rooms_above_it(path):
 
 
 OWNERS = {
-    "autograd": {"primitives.py", "selections.py", "lowering.py", "graph.py", "audit.py"}
+    "autograd": {"primitives.py", "selections.py", "lowering.py", "graph.py", "passes.py", "audit.py"}
     | {"activations.py", "convolution.py", "normalization.py", "attention.py", "layers.py"},
     "cvxpy": {"projection.py"},
     "networkx": {"network.py"},
