@@ -14,6 +14,7 @@ The rooms are listed in docs/house.md; every function of the walk is public here
 from .arrangements import Chambers, TooManyChambers, chambers
 from .audit import Audit, check_ad
 from .blocks import HessianBlocks, hessian_blocks
+from .bounds import LossIncrements, NormReport, loss_increments, norm_report
 from .counting import characteristic_polynomial, count_chambers
 from .diagnostics import (
     coupling,
@@ -26,6 +27,7 @@ from .diagnostics import (
 )
 from .differentials import Differential, differential
 from .elements import KinkError
+from .factors import Factors, outer_product_factors, outer_product_norm
 from .fan import Fan, local_fan
 from .graph import Graph, from_function
 from .kinks import Kink, active_kinks
@@ -90,6 +92,7 @@ __all__ = [
     "Differential",
     "DimensionError",
     "ExpectedHessian",
+    "Factors",
     "Fan",
     "Graph",
     "HessianBlocks",
@@ -100,8 +103,10 @@ __all__ = [
     "LimitingGradients",
     "LimitingHessians",
     "LimitingJacobians",
+    "LossIncrements",
     "MinNormElement",
     "Network",
+    "NormReport",
     "NotPiecewiseSmooth",
     "PathReport",
     "ProbeCount",
@@ -145,10 +150,14 @@ __all__ = [
     "limiting_hessians",
     "limiting_jacobians",
     "local_fan",
+    "loss_increments",
     "min_norm_element",
     "mlp",
     "nearest_element",
     "neighbors",
+    "norm_report",
+    "outer_product_factors",
+    "outer_product_norm",
     "participation_rank",
     "path_report",
     "probe_count",
