@@ -27,9 +27,12 @@ from .diagnostics import (
 )
 from .differentials import Differential, differential
 from .elements import KinkError
+from .eliminations import SingularHessian, UnsuitableMethod
+from .equations import fischer_burmeister, natural_residual, root
 from .factors import Factors, outer_product_factors, outer_product_norm
 from .fan import Fan, local_fan
 from .graph import Graph, from_function
+from .inverse import InverseProduct, inverse_hessian_product
 from .kinks import Kink, active_kinks
 from .limiting import (
     LimitingGradients,
@@ -77,6 +80,7 @@ from .regions import Region, boundary_point, neighbors, region
 from .report import Study, study
 from .scatter import ProbeCount, probe_count, trace_variance, unrolling_bias
 from .selections import where
+from .semismooth import SingularElement, minimize, newton, newton_step
 from .shards import iter_chambers, read_chambers, write_chambers
 from .stochastic import ExpectedHessian, expected_hessian
 from .traces import LayerTraces, layer_traces
@@ -97,6 +101,7 @@ __all__ = [
     "Graph",
     "HessianBlocks",
     "HiddenBranch",
+    "InverseProduct",
     "Kink",
     "KinkError",
     "LayerTraces",
@@ -112,9 +117,12 @@ __all__ = [
     "ProbeCount",
     "ProjectionStopped",
     "Region",
+    "SingularElement",
+    "SingularHessian",
     "Study",
     "TiedPieces",
     "TooManyChambers",
+    "UnsuitableMethod",
     "UnsupportedPrimitive",
     "active_kinks",
     "blockwise_min_norm",
@@ -135,11 +143,13 @@ __all__ = [
     "eigenvalue_interval",
     "elimination",
     "expected_hessian",
+    "fischer_burmeister",
     "forward_values",
     "from_function",
     "gauss_newton_gap",
     "hessian_blocks",
     "hvp",
+    "inverse_hessian_product",
     "iter_chambers",
     "jacobian",
     "jvp",
@@ -152,9 +162,13 @@ __all__ = [
     "local_fan",
     "loss_increments",
     "min_norm_element",
+    "minimize",
     "mlp",
+    "natural_residual",
     "nearest_element",
     "neighbors",
+    "newton",
+    "newton_step",
     "norm_report",
     "outer_product_factors",
     "outer_product_norm",
@@ -167,6 +181,7 @@ __all__ = [
     "residual",
     "residual_chain",
     "resonance",
+    "root",
     "rvec",
     "smooth",
     "spectral_density",

@@ -130,7 +130,7 @@ def chain_at(network, x=None, *, pattern=None, tol=TOL) -> Chain:
     single, calls, logits = _one_sample(network, x)
     if pattern is None and _only_mute_ties(single, calls, tol):
         return _chain(single, linearize(single), calls, logits)
-    _, elements, _ = elements_at(single, pattern, None, tol)
+    _, elements, _, _ = elements_at(single, pattern, None, None, tol)
     first, *rest = (_chain(single, lin, calls, logits) for _, lin in elements)
     rows = [J for _, J in rows_of(first)] if rest else []
     for other in rest:

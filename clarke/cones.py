@@ -324,16 +324,18 @@ def _implied(cones, which, sign, walls, heights, column):
 
 
 def _at_a_vertex(cones, which, target, at, own, left):
-    """Multipliers of the first row and of those through the ray at which target - t * (the first row) vanishes first.
+    """Multipliers of the last row and of those through the ray at which target - t * (the last row) vanishes first.
 
     That difference is >= 0 on the cone and 0 on the ray, so it is a combination of the rows through it: the
-    optimality conditions of a linear program whose vertices are at hand. False where they are not rank - 1.
+    optimality conditions of a linear program whose vertices are at hand. The last row is in most of these
+    combinations, as before it the wall did cut the cone. False where the rows through the ray are not rank - 1.
     """
     on, start = cones.on[at], _firsts(own)
     if np.mean(np.bitwise_count(on) == cones.rank[which][own] - 1) < 0.5:
         return np.zeros(len(which), dtype=bool)
-    rise = np.einsum("ij,ij->i", cones.rays.take(at, axis=0), cones.rows(which, 0).take(own, axis=0))
-    rise[(on & np.uint64(1)) != 0] = 0.0
+    last = cones.count[which] - 1
+    rise = np.einsum("ij,ij->i", cones.rays.take(at, axis=0), cones.rows(which, last).take(own, axis=0))
+    rise[(np.right_shift(on, last.astype(np.uint64)[own]) & np.uint64(1)) != 0] = 0.0
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(rise > ZERO, left / rise, np.inf)
     least = _true(ratio == np.minimum.reduceat(ratio, start)[own])[::-1]
@@ -341,17 +343,21 @@ def _at_a_vertex(cones, which, target, at, own, left):
     vertex[own[least]] = least
     meet, rank = on[vertex], cones.rank[which]
     simple = (np.bitwise_count(meet) == rank - 1) & np.isfinite(ratio[vertex])
-    used = np.zeros((len(which), rank.max()), dtype=int)
+    used = np.repeat(last[:, None], rank.max(), axis=1)
     for step in range(1, used.shape[1]):
         lowest = meet & -meet
         used[:, step], meet = np.bitwise_count(lowest - np.uint64(1)), meet ^ lowest
-    there = simple[:, None] & (np.arange(used.shape[1]) < rank[:, None])
-    rows = cones.rows(which[:, None], np.where(there, used, 0)) * there[:, :, None]
-    if (rank == rows.shape[2]).all():
-        square, tall = rows.swapaxes(1, 2) + ~simple[:, None, None] * np.eye(rows.shape[2]), None
+    return simple & _solved(cones, which, target, used, simple[:, None] & (np.arange(used.shape[1]) < rank[:, None]))
+
+
+def _solved(cones, which, target, used, there):
+    """Is each target a combination, with multipliers >= 0, of the rows used[there] of its cone, by least squares?"""
+    rows, size = cones.rows(which[:, None], np.where(there, used, 0)) * there[:, :, None], there.shape[1]
+    if size == rows.shape[2] and (there.all(axis=1) | ~there.any(axis=1)).all():
+        square, tall = rows.swapaxes(1, 2) + ~there.any(axis=1)[:, None, None] * np.eye(size), None
     else:  # normal equations
         square, tall = rows @ rows.swapaxes(1, 2), rows
-        square[:, np.arange(used.shape[1]), np.arange(used.shape[1])] += ~there
+        square[:, np.arange(size), np.arange(size)] += ~there
     multipliers = np.zeros(used.shape)
     try:
         for _ in range(1 if tall is None else 2):  # the second time for the digits that squaring lost
@@ -359,7 +365,7 @@ def _at_a_vertex(cones, which, target, at, own, left):
             multipliers += np.linalg.solve(square, rest if tall is None else rows @ rest)[:, :, 0]
     except np.linalg.LinAlgError:
         return np.zeros(len(which), dtype=bool)
-    return simple & _balanced(target, rows, np.maximum(multipliers, 0.0))
+    return _balanced(target, rows, np.maximum(multipliers, 0.0))
 
 
 def _down_the_faces(cones, which, target, at, own, left):
@@ -388,7 +394,11 @@ def _down_the_faces(cones, which, target, at, own, left):
         rays, on, left = rays.take(kept, axis=0), on[kept], left[kept]
         place, full = place[going], full[going]
         start = _firsts(own)
-    return _balanced(target, cones.rows(which[:, None], used), multipliers)
+    proved = _balanced(target, cones.rows(which[:, None], used), multipliers)
+    rest = _true(~proved)
+    if len(rest):  # what small products with the rays have cost
+        proved[rest] = _solved(cones, which[rest], target[rest], used[rest], multipliers[rest] > 0)
+    return proved
 
 
 def _balanced(target, rows, multipliers):

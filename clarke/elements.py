@@ -72,7 +72,7 @@ def _asked(pattern, weights):
     if not isinstance(weights, Mapping) or not weights or not all(isinstance(letters, str) for letters in weights):
         raise ValueError(f"weights must be a dict pattern -> weight; got {weights!r:.80}")
     for letters, weight in weights.items():
-        if not isinstance(weight, numbers.Real) or not weight >= -ROUNDING:
+        if not isinstance(weight, numbers.Real) or not float(weight) >= -ROUNDING:
             raise ValueError(f"weights must be nonnegative numbers; got {weight!r} for {letters!r:.60}")
     total = float(sum(weights.values()))
     if not abs(total - 1) <= 1e-9:

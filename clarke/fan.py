@@ -12,25 +12,26 @@ space it holds, for instance, whenever the gradients are independent.
 """
 
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from itertools import pairwise, product
 from typing import NamedTuple
 
 import numpy as np
 
 from . import cones as rays
-from . import second_order, selections
+from . import descent, second_order, selections
 from .arrangements import TooManyChambers, chambers
 from .graph import PROBE, pushforward, require_same_value, unit_of
 from .halfspaces import min_norm_direction, strict_direction, unit
 from .kinks import TOL, Germ, Kink, germ, text
-from .skeleton import Functionals, Skeleton, skeleton, stacked
+from .skeleton import ROUNDING, Functionals, Skeleton, skeleton, stacked
 
 MAX_CHAMBERS = 100_000
-COMPARED = 16  # chambers in which f is evaluated again: calls of f are slow beside everything else
+COMPARED = 16  # chambers, one for two kinks, in which f is evaluated again: slow beside everything else
 TREE = 8  # at most so many walls: a tree of signs in the cone; beyond, deletion and restriction
 BATCH, RAYS = 2048, 16  # cones worked on together where they have so many rays each, fewer where they have more
 WALLS = 16  # of a cone, looked at together
+DENSE = 10**6  # entries of the guards' derivatives: beyond, they are kept by stage
 MEMBERS = 12  # of a max or min: beyond, its cones may have too many rays
 
 
@@ -87,18 +88,20 @@ def walk(f, x, *, tol=TOL, max_chambers=MAX_CHAMBERS, mapper=map) -> tuple[Skele
     """The skeleton of f at x and its fan, f compared with its recording in up to 16 of the chambers."""
     skel = skeleton(germ(f, x, tol=tol))
     here, fan = skel.germ, fan_of(skel, max_chambers=max_chambers, mapper=mapper)
-    for number, witness in enumerate(fan.witnesses[:: -(-len(fan) // COMPARED)]):
-        step, length = PROBE * unit_of(here.x), float(np.linalg.norm(witness))
-        y = here.x + witness * min(1.0, step / length)
-        if not number or not _replayed(here.graph, y):
-            require_same_value(here.graph, here.graph.source, y)
+    if here.graph.source is not None:
+        chosen = fan.witnesses[:: -(-len(fan) // min(COMPARED, 1 + len(here.kinks) // 2))]
+        steps = np.minimum(1.0, PROBE * unit_of(here.x) / np.linalg.norm(chosen, axis=1))
+        for number, y in enumerate(here.x + steps[:, None] * chosen):
+            if not number or not _replayed(here.graph, y):
+                require_same_value(here.graph, here.graph.source, y)
     return skel, fan
 
 
 def _replayed(graph, y):
     """Does f give at y, to the last bit, what the operations give as they were written? The program costs more."""
     with np.errstate(all="ignore"):
-        return graph.source is None or np.array_equal(graph.source(np.array(y)), graph(y), equal_nan=True)
+        direct, replayed = graph.source(np.array(y)), graph(y)
+    return np.array_equal(direct, replayed) or np.array_equal(direct, replayed, equal_nan=True)
 
 
 def fan_of(skel: Skeleton, *, max_chambers=MAX_CHAMBERS, mapper=map) -> Fan:
@@ -133,9 +136,8 @@ def fan_of(skel: Skeleton, *, max_chambers=MAX_CHAMBERS, mapper=map) -> Fan:
 def _in_order(letters):
     """(patterns as strings in lexicographic order of -, 0, +; the order)."""
     m, k = letters.shape
-    numbers = (letters + 2).astype(np.uint8)
-    keys = [row.tobytes() for row in numbers]
-    order = sorted(range(m), key=keys.__getitem__)
+    numbers = np.ascontiguousarray(letters + 2, dtype=np.uint8)
+    order = np.argsort(numbers.view(f"S{k}")[:, 0]) if k else np.arange(m)  # as bytes
     written = np.frombuffer(b" -0+", np.uint8)[numbers[order]].tobytes().decode()
     return tuple(written[a * k : (a + 1) * k] for a in range(m)), order
 
@@ -170,6 +172,9 @@ def _first_order(skel, max_chambers, mapper):
     """(letters (m, k), witnesses (m, n)) after the last stage, and the prefixes whose subdivision was flagged, with
     the flag's reason. Cones that are in doubt among the many go on one at a time.
     """
+    found = _descended(skel, max_chambers, mapper)
+    if found is not None:
+        return *found, []
     n, kinks = skel.germ.x.size, len(skel.germ.kinks)
     cones, letters = rays.whole(n), np.zeros((1, kinks), dtype=np.int8)
     slots, points = np.zeros((1, skel.size, n)), np.eye(1, n)
@@ -208,6 +213,76 @@ def _first_order(skel, max_chambers, mapper):
     letters = np.concatenate([letters, np.array([c.signs for c in apart], np.int8).reshape(len(apart), kinks)])
     points = np.concatenate([points[: len(letters) - len(apart)], *(c.witness[None] for c in apart)])
     return letters.astype(int), points, flags
+
+
+def _descended(skel, max_chambers, mapper):
+    """(letters, witnesses) by the compiled descent; None where it does not apply or is in doubt."""
+    program = _program(skel) if descent.possible() else None
+    if program is None:
+        return None
+    walls = (program.levels[:, 1] - program.levels[:, 0]).tolist()
+    if (len(walls) == 1 and walls[0] > TREE) or not descent.worthwhile(walls, program.x.shape[1]):
+        return None
+    signs = [None]
+    if mapper is not map:  # one task for each cell of the first level
+        few = descent.patterns(max_chambers, ROUNDING, program._replace(levels=program.levels[:1]), None)
+        signs = [*few.signs] if few.status == descent.SETTLED else signs
+    found = list(mapper(partial(descent.patterns, max_chambers, ROUNDING, program), signs))
+    known = sum(part.known for part in found)
+    if any(part.status == descent.DOUBTFUL for part in found):
+        return None
+    if known > max_chambers:
+        raise TooManyChambers(known, max_chambers)
+    return np.concatenate([p.letters for p in found]).astype(int), np.concatenate([p.points for p in found])
+
+
+def _program(skel) -> descent.Program | None:
+    """The levels of a germ of two-way kinks alone, none of a `where`, whose continuity wants the slots; else None.
+
+    A level is as long as no guard reads one of its letters; so slots have the numbers of their letters.
+    """
+    stages, operations, n, K = skel.germ.stages, skel.germ.graph.program.operations, skel.germ.x.size, skel.size
+    if not stages or K * (n + K) > DENSE:
+        return None
+    columns, coefs = ([], [], [], []), ([], [], [], [])  # of both terms of the guard, and of both sides
+    for stage in stages:
+        ties = stage.ties
+        if not isinstance(ties, selections.TwoWayTies) or operations[stage.position - 1].name == "where":
+            return None
+        guard, found = ties.guard_terms, {}
+        mute = (*guard[0][:2], np.zeros(ties.letters))
+        for k, term in enumerate((guard[0], guard[1] if len(guard) > 1 else mute, ties.plus, ties.minus)):
+            argument, entries, coef = term
+            key = argument, id(entries)
+            if key not in found:
+                found[key] = skel.entry_rows(stage.position, argument, entries)
+            columns[k].extend(found[key])
+            coefs[k].append(coef)
+    first, second, plus, minus = (
+        np.concatenate(c)[:, None] * np.array(rows) for c, rows in zip(coefs, columns, strict=True)
+    )
+    guards = first + second
+    row, column = guards[:, n:].nonzero()
+    latest = np.full(K, -1)
+    latest[row] = column  # ascending, so the last one stays
+    latest, begins = latest.tolist(), [0]
+    for stage in stages:
+        if max(latest[stage.letters]) >= begins[-1]:
+            begins.append(stage.first)
+    level = np.searchsorted(begins, np.arange(K), side="right") - 1
+    chosen, group, facing = _grouped(guards, level)
+    rows = np.concatenate([guards[chosen], plus, minus])
+    row, column = rows[:, n:].nonzero()
+    ends = np.searchsorted(level[chosen], np.arange(len(begins) + 1))
+    return descent.Program(
+        np.ascontiguousarray(rows[:, :n]),
+        np.searchsorted(row, np.arange(len(rows) + 1)),
+        column,
+        rows[row, n + column],
+        np.array([ends[:-1], ends[1:], begins, [*begins[1:], K]]).T.copy(),
+        group,
+        facing,
+    )
 
 
 def _alone(signs, cones, c, point, slots):
@@ -253,25 +328,33 @@ def _pairs(k):
 def _level(stages, guards) -> Level:
     """The level, its guards grouped: rows that are parallel to rounding are one wall."""
     every = stacked(guards) if len(guards) > 1 else guards[0]
-    units = unit(np.hstack([every.x, every.u]))
-    if not len(units):
+    if not len(every.x):
         return Level(tuple(stages), every, (), ())
-    key = units @ generic_direction(units.shape[1])
-    facing = np.where(key < 0, -1, 1)
-    order = np.argsort(np.abs(key), kind="stable")
-    turned = (facing[:, None] * units)[order]
-    label = np.empty(len(units), dtype=int)
-    label[order] = np.cumsum(np.append(0, np.abs(np.diff(turned, axis=0)).max(axis=1, initial=0) > PARALLEL))
-    label[~units.any(axis=1)] = -1
-    names, first, group = np.unique(label, return_index=True, return_inverse=True)
-    if names[0] < 0:
-        first, group = first[1:], group - 1
-    group = np.append(np.argsort(np.argsort(first)), -1)[group]  # walls in order of appearance
-    first = np.sort(first)
-    facing = facing * facing[np.append(first, 0)[group]]
+    first, group, facing = _grouped(np.hstack([every.x, every.u]), np.zeros(len(every.x), dtype=int))
     stops = np.cumsum([0, *(len(g.x) for g in guards)]).tolist()
     group, facing = (tuple(a[i:j] for i, j in pairwise(stops)) for a in (group, facing))
     return Level(tuple(stages), every[first], group, facing)
+
+
+def _grouped(rows, level):
+    """(first, group, facing): rows of one level, levels ascending, that are parallel to rounding are one wall, the row
+    first[group] times `facing` and a positive number; group -1: zero rows.
+    """
+    units = unit(rows)
+    key = units @ generic_direction(units.shape[1])
+    facing = np.where(key < 0, -1, 1)
+    order = np.lexsort((np.abs(key), level))
+    turned = (facing[:, None] * units)[order]
+    new = (np.abs(turned[1:] - turned[:-1]).max(axis=1, initial=0) > PARALLEL) | (np.diff(level) != 0)
+    label = np.zeros(len(units), dtype=int)
+    label[order[1:]] = np.cumsum(new)
+    first = np.full(len(units), len(units))
+    np.minimum.at(first, label, np.arange(len(units)))
+    first = first[label]  # of those parallel to each row
+    nonzero = units.any(axis=1)
+    named = np.flatnonzero(nonzero & (first == np.arange(len(units))))  # walls in order of appearance
+    group = np.where(nonzero, np.searchsorted(named, first), -1)
+    return named, group, facing * facing[first]
 
 
 class Grown(NamedTuple):
@@ -701,6 +784,7 @@ def _letters_from(ties, compare):
     return np.where(best, 1 if best.sum() == 1 else 0, -1)
 
 
+@lru_cache(maxsize=64)
 def generic_direction(n) -> np.ndarray:
     """The documented direction that decides kinks by default: sin(1), sin(2), ..., normalized.
 
@@ -708,7 +792,9 @@ def generic_direction(n) -> np.ndarray:
     has algebraic entries (floats are) vanishes along it only where the gradient is zero.
     """
     d = np.sin(np.arange(1, n + 1))
-    return d / np.linalg.norm(d)
+    d /= np.linalg.norm(d)
+    d.flags.writeable = False
+    return d
 
 
 def _lexicographic(functionals, first, generic):

@@ -10,6 +10,7 @@ primitive, its constants and its parents, so a `Graph` pickles, prints and repla
   `pullback` differentiates that choice, so no derivative is ever taken through a kink.
 """
 
+import math
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -47,6 +48,8 @@ class Graph:
             raise ValueError(f"x must be flat with {self.size} entries: the function was recorded with {self.size}")
         if self.output is None:
             return np.array(self.constant)
+        if not isbox(x):
+            return _replay(self._written, x, self.output)
         values = [x]
         for op in self.operations:
             values.append(call_of(op.name)(*op.fill(values), **op.kwargs))
@@ -56,12 +59,23 @@ class Graph:
         return f"Graph(R^{self.size} -> shape {self.shape}, {len(self.operations)} operations)"
 
     def __getstate__(self):
-        return {k: v for k, v in self.__dict__.items() if k not in ("source", "program", "degrees")} | {"source": None}
+        return {name: getattr(self, name) for name in self.__dataclass_fields__} | {"source": None}
 
     @cached_property
     def program(self) -> Program:
         """The operations in the alphabet of `primitives`."""
         return program(self.operations, self.size, self.output)
+
+    @cached_property
+    def _written(self):
+        """The operations as they were written, ready for `_replay`."""
+        return tuple(_step(op, call_of(op.name)) for op in self.operations)
+
+    @cached_property
+    def _natural(self):
+        """The program, each piecewise operation choosing by its guard, ready for `_replay`."""
+        values = selections.NATURAL
+        return tuple(_step(op, values.get(op.name) or primitives.named(op.name).call) for op in self.program.operations)
 
     @cached_property
     def degrees(self) -> tuple[float, ...]:
@@ -74,6 +88,23 @@ class Graph:
             else:
                 degrees.append(primitives.degree(primitives.named(op.name), op.args, op.argnums, inputs))
         return tuple(degrees)
+
+
+def _step(op, call):
+    """(function on plain arrays, arguments with gaps, which values fill them, keywords)."""
+    filled = tuple(zip(op.argnums, op.parents, strict=True))
+    return getattr(call, "fun", call), op.args, filled, op.kwargs
+
+
+def _replay(steps, x, output):
+    """The value at a position."""
+    values = [x]
+    for call, gaps, filled, kwargs in steps:
+        args = list(gaps)
+        for argnum, parent in filled:
+            args[argnum] = values[parent]
+        values.append(call(*args, **kwargs))
+    return values[output]
 
 
 # ---------------------------------------------------------------- points
@@ -164,6 +195,8 @@ def _constant(value):
 
 def _require_finite(name, value):
     for part in value if isinstance(value, (list, tuple)) else (value,):
+        if type(part) is np.float64 and math.isfinite(part):
+            continue
         dtype = np.asarray(part).dtype
         if dtype.kind == "O":
             raise HiddenBranch(f"{name} built an object array: numpy swallowed a traced value; use autograd.numpy")
@@ -328,10 +361,10 @@ def run(graph, x, branch_of, *, magnitudes=False, inject=None) -> Tape:
         if op.name in selections.SELECTIONS:
             around = _magnitudes_of_arguments(op, args, sizes) if magnitudes else None
             branch = branches[i] = branch_of(i, op, args, around)
-            value = selections.chosen(branch, args)
+            value = selections.joined(branch, args) if plain else selections.chosen(branch, args)
             if inject is not None:
                 value = inject(i, value)
-            size = selections.chosen(_unsigned(branch), around) if magnitudes else None
+            size = selections.joined(branch, around, unsigned=True) if magnitudes else None
         else:
             entry = primitives.named(op.name)
             value = (entry.raw if plain else entry.call)(*args, **op.kwargs)
@@ -350,10 +383,6 @@ def _magnitudes_of_arguments(op, args, sizes):
     for argnum, parent in zip(op.argnums, op.parents, strict=True):
         around[argnum] = sizes[parent]
     return around
-
-
-def _unsigned(branch):
-    return replace(branch, wires=tuple((out, entry, np.abs(coef)) for out, entry, coef in branch.wires))
 
 
 def pullback(graph, tape, cotangents, watch=()):
@@ -402,7 +431,7 @@ def pushforward(graph, tape, directions, branch_of):
                     args[argnum] = tangent[k]
                 along.append(args)
             branch = branch_of(i, along)
-            tangents.append([selections.chosen(branch, args) for args in along])
+            tangents.append([selections.joined(branch, args) for args in along])
             continue
         jvp = primitive_jvps.get(primitives.named(op.name).call)
         if jvp is None:
@@ -469,7 +498,7 @@ def evaluate(graph, x):
     """f(x) through the program, each piecewise operation choosing by its guard at x."""
     if graph.output is None:
         return np.array(graph.constant)
-    return np.asarray(run(graph, np.asarray(x, dtype=float), _natural).values[graph.program.output])
+    return np.asarray(_replay(graph._natural, np.asarray(x, dtype=float), graph.program.output))
 
 
 def _natural(i, op, args, sizes):

@@ -103,10 +103,13 @@ def germ(f, x, *, tol=TOL) -> Germ:
         for tie in ties:
             stages.append(Stage(i, len(kinks), tie))
             provisional += tie.pieces(np.zeros(tie.letters))
-            for (out, suffix), guard, scale in zip(tie.entries, tie.guards, tie.scales, strict=True):
-                entry = tuple(int(k) for k in np.unravel_index(out, op.shape)) if op.shape else ()
+            for (out, suffix), guard, scale in zip(tie.entries, tie.guards.tolist(), tie.scales.tolist(), strict=True):
+                entry = ()
+                for length in reversed(op.shape):
+                    out, place = divmod(out, length)
+                    entry = (place, *entry)
                 where = f"[{', '.join(map(str, entry))}]" if entry else ""
-                kinks.append(Kink(names[i] + where + suffix, op.source, entry, float(guard), float(scale)))
+                kinks.append(Kink(names[i] + where + suffix, op.source, entry, guard, scale))
         return selections.extend(branch, provisional) if ties else branch
 
     with np.errstate(all="ignore"):
@@ -117,11 +120,16 @@ def germ(f, x, *, tol=TOL) -> Germ:
 def operation_names(graph):
     """position of a piecewise operation -> a name that is unique in the graph."""
     names, written = {}, {}
-    for i, op in enumerate(graph.program.operations, 1):
-        if op.name in selections.PIECEWISE:
-            base = op.label or op.source
-            count = written[base] = written.get(base, 0) + 1
-            names[i] = base if op.label and count == 1 else f"{base}.{count}" if op.label else f"{base}{count}"
+    piecewise = [(i, op) for i, op in enumerate(graph.program.operations, 1) if op.name in selections.PIECEWISE]
+    taken = {op.label for _, op in piecewise}
+    for i, op in piecewise:
+        base = op.label or op.source
+        count = written[base] = written.get(base, 0) + 1
+        name = base if op.label and count == 1 else f"{base}.{count}" if op.label else f"{base}{count}"
+        while name in taken and name != op.label:  # a node of the user's may be called so
+            name += "'"
+        taken.add(name)
+        names[i] = name
     return names
 
 

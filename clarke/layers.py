@@ -3,13 +3,13 @@
 Each is an autograd.numpy function of the arrays of its parents, axis 0 counting samples, lives at the top of a module,
 so that a network of them pickles, and carries its derivatives in closed form (see `local`): a product with R
 directions is a few calls of BLAS, whatever R and the number of samples. A head holds its targets and does its own
-averaging. relu, leaky_relu, relu6, hard_tanh, absolute and max pooling have kinks; nothing else does.
+averaging. relu, leaky_relu, relu6, hard_tanh, absolute, clip, maximum, minimum and max pooling have kinks; nothing
+else does.
 """
 # autograd.numpy has its names at run time only
 # pyright: reportAttributeAccessIssue=false
 
 from functools import partial
-from itertools import pairwise
 from numbers import Real
 
 import autograd.numpy as np
@@ -17,6 +17,30 @@ import numpy as onp
 from autograd.scipy.special import logsumexp
 
 from .activations import absolute, gelu, hard_tanh, leaky_relu, linear, relu, relu6, sigmoid, silu, softplus, tanh
+from .arithmetic import (
+    add,
+    broadcast,
+    clip,
+    concatenate,
+    error_function,
+    exponential,
+    gelu_tanh,
+    log_softmax,
+    matmul,
+    maximum,
+    mean,
+    minimum,
+    part,
+    power,
+    product,
+    quotient,
+    rescale,
+    reshape,
+    scale_channels,
+    spread,
+    subtract,
+    transpose,
+)
 from .attention import multi_head_attention, softmax, softmax_attention
 from .convolution import average_pool1d, average_pool2d, conv1d, conv2d, max_pool1d, max_pool2d
 from .local import Factor, Local, closed_form
@@ -29,32 +53,50 @@ __all__ = [
     "average_pool1d",
     "average_pool2d",
     "batch_norm",
+    "broadcast",
+    "clip",
     "concatenate",
     "conv1d",
     "conv2d",
     "cross_entropy",
+    "error_function",
+    "exponential",
     "gelu",
+    "gelu_tanh",
     "hard_tanh",
     "layer_norm",
     "leaky_relu",
     "linear",
+    "log_softmax",
+    "matmul",
     "max_pool1d",
     "max_pool2d",
+    "maximum",
     "mean",
+    "minimum",
     "multi_head_attention",
+    "part",
+    "power",
     "product",
+    "quotient",
     "relu",
     "relu6",
+    "rescale",
     "reshape",
     "residual_tanh",
+    "scale_channels",
     "sigmoid",
     "silu",
     "softmax",
     "softmax_attention",
     "softplus",
+    "spread",
     "squared_error",
+    "subtract",
     "tanh",
+    "transpose",
     "weight_decay",
+    "weighted_sum",
 ]
 
 
@@ -138,7 +180,7 @@ def _residual_tanh_derivatives(values, output, pieces, *, matrix):
     so that it has no `Factor`.
     """
     z = values[0]
-    s = onp.tanh(z @ matrix.T + values[1])
+    s = onp.tanh(z @ matrix.T + values[1][..., None, :])
     slope, bend = 1.0 - s * s, -2.0 * s * (1.0 - s * s)
 
     def times(t, M):
@@ -146,10 +188,10 @@ def _residual_tanh_derivatives(values, output, pieces, *, matrix):
 
     def moved(i, t):
         """Du along t."""
-        return times(t, matrix.T) if i == 0 else t[:, None, :]
+        return times(t, matrix.T) if i == 0 else t[..., None, :]
 
     def back(i, c):
-        return times(c, matrix) if i == 0 else c.sum(axis=1)
+        return times(c, matrix) if i == 0 else c.sum(axis=-2)
 
     def push(i, t):
         image = moved(i, t) * slope
@@ -170,7 +212,7 @@ def _residual_tanh_magnitude(values, sizes, *, matrix):
     return sizes[0] + onp.abs(t) + (1.0 - t * t) * (sizes[0] @ onp.abs(matrix).T + sizes[1])
 
 
-@closed_form(_residual_tanh_derivatives, magnitude=_residual_tanh_magnitude)
+@closed_form(_residual_tanh_derivatives, magnitude=_residual_tanh_magnitude, broadcasts=True)
 def residual_tanh(z, x, *, matrix):
     """z + tanh(z A^T + x), shape (N, d), for z (N, d), x (d,) and a fixed array A = matrix (d, d); else ValueError.
 
@@ -181,111 +223,6 @@ def residual_tanh(z, x, *, matrix):
     if len(shapes[0]) != 2 or shapes != ((shapes[0][0], d), (d,), (d, d)):
         raise ValueError("residual_tanh takes z (N, d), x (d,), matrix (d, d); got {}, {}, {}".format(*shapes))
     return z + np.tanh(np.dot(z, matrix.T) + x)
-
-
-# ---------------------------------------------------------------- joining, reshaping, averaging
-
-
-def _equal_shapes(name, arrays):
-    if len({np.shape(a) for a in arrays}) != 1:
-        raise ValueError(f"{name} takes arrays of one shape; got {', '.join(str(np.shape(a)) for a in arrays)}")
-
-
-def _every_sample(values):
-    return tuple(range(len(values))) if all(onp.ndim(v) and len(v) == len(values[0]) for v in values) else ()
-
-
-def _add_derivatives(values, output, pieces):
-    def along(i, t):
-        return t
-
-    return Local(along, along, samplewise=_every_sample(values))
-
-
-@closed_form(_add_derivatives, magnitude=lambda values, sizes: sum(sizes))
-def add(*arrays):
-    """The sum of arrays of one shape: a residual connection. A parent may be named twice."""
-    _equal_shapes("add", arrays)
-    return sum(arrays[1:], arrays[0])
-
-
-def _product_derivatives(values, output, pieces):
-    def along(i, t):
-        return t * values[1 - i]
-
-    def second(i, j, delta, t):
-        return t * delta
-
-    return Local(along, along, second, ((0, 1), (1, 0)), _every_sample(values))
-
-
-@closed_form(_product_derivatives, magnitude=lambda values, sizes: sizes[0] * sizes[1])
-def product(a, b):
-    """a * b, entry by entry, of two arrays of one shape: a gate. a may be b."""
-    _equal_shapes("product", (a, b))
-    return a * b
-
-
-def _concatenate_derivatives(values, output, pieces, axis=1):
-    axis = axis % onp.ndim(values[0])
-    ends = onp.cumsum([0, *(v.shape[axis] for v in values)])
-    spans = [(slice(None),) * (axis + 1) + (slice(a, b),) for a, b in pairwise(ends)]
-
-    def push(i, t):
-        whole = onp.zeros((len(t), *output.shape))
-        whole[spans[i]] = t
-        return whole
-
-    def pull(i, c):
-        return c[spans[i]]
-
-    return Local(push, pull, samplewise=_every_sample(values) if axis else ())
-
-
-@closed_form(_concatenate_derivatives, magnitude=lambda values, sizes, axis=1: onp.concatenate(sizes, axis=axis))
-def concatenate(*arrays, axis=1):
-    """Arrays joined along an axis; the default, 1, joins the features of each sample."""
-    return np.concatenate(arrays, axis=axis)
-
-
-def _reshape_derivatives(values, output, pieces, shape=(-1,)):
-    (a,) = values
-
-    def push(i, t):
-        return t.reshape(len(t), *output.shape)
-
-    def pull(i, c):
-        return c.reshape(len(c), *a.shape)
-
-    return Local(push, pull, samplewise=(0,))
-
-
-@closed_form(_reshape_derivatives, magnitude=lambda values, sizes, shape=(-1,): sizes[0].reshape(len(sizes[0]), *shape))
-def reshape(a, *, shape=(-1,)):
-    """Each sample in the given shape; by default flat, (N, ...) -> (N, features)."""
-    return np.reshape(a, (np.shape(a)[0], *shape))
-
-
-def _mean_derivatives(values, output, pieces, axis=1):
-    (a,) = values
-    axis, shape = axis % a.ndim, a.shape
-
-    def push(i, t):
-        return t.mean(axis=axis + 1)
-
-    def pull(i, c):
-        return onp.broadcast_to(onp.expand_dims(c / shape[axis], axis + 1), (len(c), *shape))
-
-    return Local(push, pull, samplewise=(0,))
-
-
-@closed_form(_mean_derivatives, magnitude=lambda values, sizes, axis=1: sizes[0].mean(axis=axis))
-def mean(a, *, axis=1):
-    """The mean over one axis, by default 1: the tokens of a (N, T, d). ValueError for axis 0, which counts samples."""
-    ndim = np.ndim(a)
-    if not (isinstance(axis, int | onp.integer) and -ndim < axis < ndim and axis):
-        raise ValueError(f"mean takes an axis of a {np.shape(a)} other than 0, the samples; got {axis!r}")
-    return np.mean(a, axis=axis)
 
 
 # ---------------------------------------------------------------- loss heads
@@ -376,9 +313,26 @@ def _weight_decay(w, *, coefficient):
 
 def weight_decay(coefficient):
     """The head w -> coefficient |w|^2 / 2, one for each parameter that decays."""
-    if not (isinstance(coefficient, Real) and onp.isfinite(coefficient)):
+    if not (isinstance(coefficient, Real) and onp.isfinite(float(coefficient))):
         raise ValueError(f"coefficient must be a finite number; got {coefficient!r}")
     return partial(_weight_decay, coefficient=float(coefficient))
+
+
+def _weighted_sum_derivatives(values, output, pieces, weights):
+    known = _scalar(weights, None)
+    return Local(known.push, known.pull, samplewise=known.samplewise)
+
+
+@closed_form(_weighted_sum_derivatives)
+def _weighted_sum(v, *, weights):
+    if np.shape(v) != weights.shape:
+        raise ValueError(f"weights {weights.shape} do not match {np.shape(v)}")
+    return np.sum(weights * v)
+
+
+def weighted_sum(weights):
+    """The head v -> sum of weights * v for fixed weights of the shape of v."""
+    return partial(_weighted_sum, weights=constant("weights", weights))
 
 
 def _check_matched(outputs, targets):

@@ -7,6 +7,7 @@ linear map whose adjoint is exact and can be differentiated again, so no derivat
 
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 
 import autograd.numpy as anp
 import numpy as np
@@ -91,7 +92,7 @@ class Branch:
 @primitive
 def _take(a, branch, k):
     out, entry, coef = branch.wires[k]
-    result = np.zeros(int(np.prod(branch.shape)))
+    result = np.zeros(prod(branch.shape))
     result[out] = coef * np.ravel(a)[entry]
     return result.reshape(branch.shape)
 
@@ -100,7 +101,7 @@ def _take(a, branch, k):
 def _put(g, branch, k):
     out, entry, coef = branch.wires[k]
     shape = branch.shapes[k]
-    total = np.bincount(entry, coef * np.ravel(g)[out], minlength=int(np.prod(shape)))
+    total = np.bincount(entry, coef * np.ravel(g)[out], minlength=prod(shape))
     return total.astype(float, copy=False).reshape(shape)  # of no wires bincount makes integers
 
 
@@ -108,13 +109,19 @@ defvjp(_take, lambda ans, a, branch, k: lambda g: _put(g, branch, k), argnums=(0
 defvjp(_put, lambda ans, g, branch, k: lambda a: _take(a, branch, k), argnums=(0,))
 
 
-@primitive
-def _join(branch, *args):
-    result = np.zeros(int(np.prod(branch.shape)))
+def joined(branch, args, *, unsigned=False):
+    """The branch applied to plain arrays; unsigned: with the absolute values of its coefficients."""
+    result = np.zeros(prod(branch.shape))
     for a, (out, entry, coef) in zip(args, branch.wires, strict=True):
         if out.size:
-            result[out] = coef * np.ravel(a)[entry]
+            values = np.ravel(a)[entry]
+            result[out] = values if unsigned else coef * values
     return result.reshape(branch.shape)
+
+
+@primitive
+def _join(branch, *args):
+    return joined(branch, args)
 
 
 defvjp_argnum(_join, lambda argnum, ans, args, kwargs: lambda g: _put(g, args[0], argnum - 1))
@@ -291,7 +298,7 @@ class SortTie:
 @lru_cache(maxsize=256)
 def _spread(shape, out_shape):
     """Flat entries of an argument of this shape, broadcast over the output."""
-    flat = np.arange(int(np.prod(shape))).reshape(shape)
+    flat = np.arange(prod(shape)).reshape(shape)
     spread = np.broadcast_to(flat, out_shape).ravel()
     spread.flags.writeable = False
     return spread
@@ -300,19 +307,20 @@ def _spread(shape, out_shape):
 @lru_cache(maxsize=256)
 def _groups(shape, axes):
     """(groups, members): flat entries that a reduction over `axes` compares, groups in C order of the output."""
-    flat = np.arange(int(np.prod(shape))).reshape(shape)
+    flat = np.arange(prod(shape)).reshape(shape)
     kept = [k for k in range(len(shape)) if k not in axes]
     groups = np.transpose(flat, [*kept, *axes]).reshape(int(np.prod([shape[k] for k in kept])), -1)
     groups.flags.writeable = False
     return groups
 
 
-def _two_way(name, args):
+@lru_cache(maxsize=256)
+def _two_way(name, shapes):
     """(guard terms, plus, minus) over all output entries of a two-way operation, and the output's shape."""
-    shapes = [np.shape(a) for a in args]
     shape = np.broadcast_shapes(*shapes)
     entries = [_spread(s, shape) for s in shapes]
     one = np.ones(entries[0].size)
+    one.flags.writeable = False
     if name == "abs":
         return ((0, entries[0], one),), (0, entries[0], one), (0, entries[0], -one), shape
     if name == "where":
@@ -323,28 +331,37 @@ def _two_way(name, args):
 
 
 def _combine(terms, flats):
-    return np.sum([coef * flats[argument][entry] for argument, entry, coef in terms], axis=0)
+    return _sum([coef * flats[argument][entry] for argument, entry, coef in terms])
+
+
+def _sum(arrays):
+    first, *others = arrays
+    for array in others:
+        first = first + array
+    return first
 
 
 def _flat(args):
     return [np.ravel(np.asarray(a, dtype=float)) for a in args]
 
 
+_NO_PLACE, _NO_NUMBER = np.empty(0, dtype=np.intp), np.empty(0)
+
+
 def assemble(shape, shapes, pieces):
     """The Branch made of wires (outs, argument, entries, coefs)."""
-    wires = [([], [], []) for _ in shapes]
+    wires = [[] for _ in shapes]
     for outs, argument, entries, coefs in pieces:
-        for column, values in zip(wires[argument], (outs, entries, coefs), strict=True):
-            column.append(values)
-    joined = tuple(
-        (
-            np.concatenate([*out, np.empty(0, dtype=np.intp)]).astype(np.intp),
-            np.concatenate([*entry, np.empty(0, dtype=np.intp)]).astype(np.intp),
-            np.concatenate([*coef, np.empty(0)]),
-        )
-        for out, entry, coef in wires
-    )
-    return Branch(tuple(shape), tuple(tuple(s) for s in shapes), joined)
+        if len(outs):
+            wires[argument].append((outs, entries, coefs))
+    return Branch(tuple(shape), tuple(map(tuple, shapes)), tuple(map(_together, wires)))
+
+
+def _together(pieces):
+    if not pieces:
+        return _NO_PLACE, _NO_PLACE, _NO_NUMBER
+    out, entry, coef = pieces[0] if len(pieces) == 1 else map(np.concatenate, zip(*pieces, strict=True))
+    return np.asarray(out, np.intp), np.asarray(entry, np.intp), np.asarray(coef, float)
 
 
 def extend(branch, pieces):
@@ -370,6 +387,18 @@ def natural_branch(name, args, kwargs):
     return decide(name, args, kwargs, None, 0.0)[0]
 
 
+NATURAL = {  # its value at plain arrays
+    "abs": np.abs,
+    "maximum": np.maximum,
+    "minimum": np.minimum,
+    "where": lambda guard, a, b: np.where(np.asarray(guard) >= 0, a, b),
+    "mask": np.where,
+    "max": lambda a, axes, keepdims: np.max(a, axis=axes, keepdims=keepdims),
+    "min": lambda a, axes, keepdims: np.min(a, axis=axes, keepdims=keepdims),
+    "sort": np.sort,
+}
+
+
 def decide(name, args, kwargs, magnitudes, tol):
     """(Branch of everything decided, ties, smallest |guard| / scale among the decided).
 
@@ -384,18 +413,24 @@ def decide(name, args, kwargs, magnitudes, tol):
         return _decide_extremum(name, args, kwargs, flats[0], None if sizes is None else sizes[0], tol)
     if name == "sort":
         return _decide_sort(args, kwargs, flats[0], None if sizes is None else sizes[0], tol)
-    terms, plus, minus, shape = _two_way(name, args)
+    shapes = tuple(map(np.shape, args))
+    terms, plus, minus, shape = _two_way(name, shapes)
     guard = _combine(terms, flats)
-    up, outs, ties, nearest = guard >= 0, np.arange(guard.size), [], np.inf
-    settled = np.ones(guard.size, dtype=bool)
+    up, outs, ties, nearest, settled = guard >= 0, np.arange(guard.size), [], np.inf, True
     if sizes is not None:
-        scale = np.sum([sizes[argument][entry] for argument, entry, _ in terms], axis=0)
-        tied = (np.abs(guard) <= tol * scale) & np.isfinite(guard)
-        nearest = _nearest(np.abs(guard), scale, ~tied)
+        scale, distance = _sum([sizes[argument][entry] for argument, entry, _ in terms]), np.abs(guard)
+        tied = (distance <= tol * scale) & np.isfinite(guard)
+        if not tied.all():
+            nearest = _nearest(distance, scale, ~tied)
         if tied.any():
             settled = ~tied
-            picked = [(k, e[tied], c[tied]) for k, e, c in (*terms, plus, minus)]
-            ties = [TwoWayTies(outs[tied], tuple(picked[:-2]), picked[-2], picked[-1], guard[tied], scale[tied])]
+            if settled.any():
+                picked = [(k, e[tied], c[tied]) for k, e, c in (*terms, plus, minus)]
+                ties = [TwoWayTies(outs[tied], tuple(picked[:-2]), picked[-2], picked[-1], guard[tied], scale[tied])]
+            else:
+                ties = [TwoWayTies(outs, terms, plus, minus, guard, scale)]
+                if name != "where":
+                    return assemble(shape, shapes, []), ties, nearest
             if name == "where":
                 a, b = plus[1][tied], minus[1][tied]
                 require_agreement(flats[1][a], flats[2][b], tol * (sizes[1][a] + sizes[2][b]))
@@ -405,7 +440,7 @@ def decide(name, args, kwargs, magnitudes, tol):
             pieces.append((outs, argument, entry, coef))
         elif side.any():
             pieces.append((outs[side], argument, entry[side], coef[side]))
-    return assemble(shape, [np.shape(a) for a in args], pieces), ties, nearest
+    return assemble(shape, shapes, pieces), ties, nearest
 
 
 def _nearest(distance, scale, settled):

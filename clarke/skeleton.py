@@ -140,6 +140,19 @@ class Skeleton:
         numbers = total[:, n:].any(axis=0).nonzero()[0]
         return Functionals(total[:, :n] + x, numbers, total[:, n + numbers])
 
+    def entry_rows(self, position, argument, entries):
+        """(k, n + size), or a list of its rows: gradients in (x, u) of entries of one argument of an operation."""
+        op, n = self.germ.graph.program.operations[position - 1], self.germ.x.size
+        if argument in op.argnums:
+            parent = op.parents[op.argnums.index(argument)]
+            forward = self._forward(parent, len(entries))
+            if forward is None:
+                return [self.row(parent, e) for e in entries.tolist()]
+        rows = np.zeros((len(entries), n + self.size))
+        if argument in op.argnums:
+            rows[:, :n] = forward[entries]
+        return rows
+
     def _forward(self, position, count):
         """(entries, n): derivatives in x of the value at this position, by n tangents; None where the adjoints of
         so many entries cost less, slots lie upstream, or the tangents are not to be had.
@@ -236,16 +249,28 @@ class Skeleton:
         return after
 
     def advance_all(self, stages, signs, slots):
-        """The same after several stages that do not depend on one another, signs (..., all letters)."""
-        two_way = [stage for stage in stages if isinstance(stage.ties, selections.TwoWayTies)]
+        """The same after several stages, signs (..., all letters)."""
+        waiting, cut = [], set()  # two-way stages none of which chooses from what another one puts out
         for stage in stages:
-            if len(two_way) < 2 or stage not in two_way:
+            candidates = self.candidates(stage)
+            two_way = isinstance(stage.ties, selections.TwoWayTies)
+            if waiting and (not two_way or any(cut.intersection(side.numbers.tolist()) for side in candidates)):
+                slots = self._advance_two_way(waiting, signs, slots)
+                waiting, cut = [], set()
+            if two_way:
+                waiting.append(stage)
+                cut.update(self.own[stage.first].tolist())
+            else:
                 slots = self.advance(stage, signs[..., stage.letters], slots)
-        if len(two_way) > 1:
-            up, down = (stacked(side).cleaned(slots) for side in zip(*map(self.candidates, two_way), strict=True))
-            letters = np.concatenate([np.arange(stage.first, stage.letters.stop) for stage in two_way])
-            numbers, slots = np.concatenate([self.own[stage.first] for stage in two_way]), slots.copy()
-            slots[..., numbers, :] = np.where((signs[..., letters] >= 0)[..., None], up, down)
+        return self._advance_two_way(waiting, signs, slots) if waiting else slots
+
+    def _advance_two_way(self, stages, signs, slots):
+        if len(stages) == 1:
+            return self.advance(stages[0], signs[..., stages[0].letters], slots)
+        up, down = (stacked(side).cleaned(slots) for side in zip(*map(self.candidates, stages), strict=True))
+        letters = np.concatenate([np.arange(stage.first, stage.letters.stop) for stage in stages])
+        numbers, slots = np.concatenate([self.own[stage.first] for stage in stages]), slots.copy()
+        slots[..., numbers, :] = np.where((signs[..., letters] >= 0)[..., None], up, down)
         return slots
 
     def slots_under(self, signs):
@@ -260,10 +285,16 @@ def skeleton(germ) -> Skeleton:
     """Number the tied outputs of the germ in order of execution."""
     slots, own, size = {}, {}, 0
     for stage in germ.stages:
-        outs = np.concatenate([out for out, *_ in stage.ties.pieces(np.zeros(stage.ties.letters))])
-        known = slots.get(stage.position, (np.empty(0, int), np.empty(0, int)))
+        if isinstance(stage.ties, selections.TwoWayTies):
+            outs = stage.ties.outs
+        else:
+            outs = np.concatenate([out for out, *_ in stage.ties.pieces(np.zeros(stage.ties.letters))])
         numbers = own[stage.first] = np.arange(size, size + len(outs))
-        slots[stage.position] = (np.concatenate([known[0], outs]), np.concatenate([known[1], numbers]))
+        known = slots.get(stage.position)
+        if known is None:
+            slots[stage.position] = outs, numbers
+        else:
+            slots[stage.position] = np.concatenate([known[0], outs]), np.concatenate([known[1], numbers])
         size += len(outs)
     return Skeleton(germ, slots, size, own)
 

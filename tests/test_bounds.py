@@ -378,8 +378,8 @@ def test_a_tie_that_nobody_reads_is_harmless_and_pieces_that_differ_are_told(mon
     assert norm_report(network).norm == pytest.approx(twin_norm(network), rel=1e-12)
     read = build(x, ("conv", K), ("relu",), ("conv", W), ("flat",))
 
-    def both(single, pattern, weights, tol):
-        return elements_at(single, None, {"+": 0.5, "-": 0.5}, tol)
+    def both(single, pattern, weights, kinks, tol):
+        return elements_at(single, None, {"+": 0.5, "-": 0.5}, kinks, tol)
 
     monkeypatch.setattr(chains, "elements_at", both)
     with pytest.raises(KinkError, match="Jacobian in 'W1' differs"):

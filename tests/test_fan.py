@@ -13,13 +13,23 @@ from oracles import relu_patterns_by_lp
 from strategies import Net, nets, relu_maximum
 
 import clarke
+from clarke import cones, descent, models, restriction
 from clarke import fan as fans
-from clarke import models
 from clarke.importers.nnet import from_nnet
 from clarke.kinks import germ, text
 from clarke.skeleton import skeleton
 
 ACAS = Path(__file__).resolve().parents[2] / "shared" / "data" / "acasxu"
+
+
+@pytest.fixture(autouse=True, scope="module", params=["numpy", "numba"])
+def route(request):
+    """Every law of this file holds for both routes."""
+    if request.param == "numba":
+        pytest.importorskip("numba")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(restriction, "COMPILED", request.param == "numba")
+        yield request.param
 
 
 def relu(z):
@@ -417,7 +427,12 @@ def one_by_one(f, x):
     whole = fans.Cone((), onp.zeros((0, n)), onp.eye(1, n)[0], onp.zeros((skel.size, n)))
     cones, flags = fans._one_by_one(skel, skel.germ.stages, [whole], fans.MAX_CHAMBERS, map)
     assert not flags
-    return sorted((text(cone.signs) for cone in cones), key=lambda p: ["-0+".index(letter) for letter in p])
+    return sorted((text(cone.signs) for cone in cones), key=order)
+
+
+def beyond_folds(u, y):
+    """u + |y_1| - |y_0| where positive: the guard of the maximum, 2 y_1, does not read u, and its value does."""
+    return relu(np.maximum(u + y[-1], u - y[-1]) - np.abs(y[0]))
 
 
 READERS = {
@@ -425,6 +440,7 @@ READERS = {
     "sort": np.sort,
     "max": lambda y: np.max(np.append(y, 0.0 * y[0])),
     "folds and minima": lambda y: np.min(np.abs(np.append(y, y[0] - y[-1]))),
+    "a term of both sides": lambda y: beyond_folds(relu(y[0]), y),
     "where": lambda y: clarke.where(y[0] - y[-1], y[0] * 2.0, y[0] + y[-1]),
 }
 
@@ -449,6 +465,93 @@ def test_all_cones_of_a_level_together_are_divided_as_each_alone(reader, net):
             slots = skel.advance(stage, signs, slots)
         assert (onp.vstack(rows) @ witness > 0).all()
         assert onp.linalg.norm(witness) == pytest.approx(1)
+
+
+def test_what_both_sides_of_a_kink_read_does_not_move_its_guard_but_its_value():
+    """It is decided together with what it reads: u + |y_1| - |y_0|, u = max(y_0, 0), has no zeros where y_0 > 0."""
+    fan = clarke.local_fan(READERS["a term of both sides"], onp.zeros(2))
+    assert fan.patterns == tuple(sorted({"-" + a + "-" + b for a in "-+" for b in "-+"} | {"+-++", "++++"}, key=order))
+    assert fan.complete
+
+
+def order(pattern):
+    return ["-0+".index(letter) for letter in pattern]
+
+
+def folds_and_exchanges(n):
+    comparators = [(i, i + 1) for sweep in range(n) for i in range(n - 1 - sweep)]
+    return clarke.from_function(lambda x: compare_exchanges(np.abs(x), comparators), onp.zeros(n))
+
+
+@pytest.mark.parametrize("name", ["WORD", "RAYS"])
+@pytest.mark.parametrize("most", [0, 1, 2, 3])
+def test_cones_in_doubt_between_two_way_kinks_go_on_alone_and_nothing_is_lost(monkeypatch, route, name, most):
+    graph = folds_and_exchanges(3)
+    expected = clarke.local_fan(graph, onp.zeros(3)).patterns
+    assert len(expected) == 48
+    monkeypatch.setattr(cones, name, most)
+    if route == "numba":
+        program = fans._program(skeleton(germ(graph, onp.zeros(3))))
+        found = descent.patterns(100, 1e-12, program, None)
+        assert found.status == descent.DOUBTFUL or (name, most) == ("RAYS", 3)
+    fan = clarke.local_fan(graph, onp.zeros(3))
+    assert fan.patterns == expected
+    assert fan.complete
+
+
+@given(net=nets(max_inputs=4, max_width=4, max_depth=3), seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=60, deadline=None)
+def test_depth_first_and_level_by_level_are_the_same_patterns_with_the_same_witnesses(route, net, seed):
+    """Integer weights, which make degenerate cones, and then random ones, which do not."""
+    if route == "numpy":
+        return
+    rng = onp.random.default_rng(seed)
+    layers = tuple((rng.standard_normal(W.shape), onp.zeros(len(b))) for W, b in net.layers)
+    for f, x in ((net, net.x), (Net(layers, 0 * net.x), 0 * net.x)):
+        found = clarke.local_fan(f, x)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(restriction, "COMPILED", False)
+            expected = clarke.local_fan(f, x)
+        assert found.patterns == expected.patterns
+        assert (found.complete, found.reason) == (expected.complete, expected.reason)
+        assert onp.allclose(found.witnesses, expected.witnesses, rtol=0, atol=1e-9)
+
+
+def test_the_room_of_a_descent_grows(monkeypatch):
+    graph = folds_and_exchanges(4)
+    expected = clarke.local_fan(graph, onp.zeros(4))
+    monkeypatch.setattr(descent, "ARENA", 2)
+    monkeypatch.setattr(descent, "LIST", 2)
+    found = clarke.local_fan(graph, onp.zeros(4))
+    assert found.patterns == expected.patterns
+    assert (found.witnesses == expected.witnesses).all()
+    with pytest.raises(clarke.TooManyChambers, match="max_chambers=100") as caught:
+        clarke.local_fan(graph, onp.zeros(4), max_chambers=100)
+    assert 100 < caught.value.count <= 384
+
+
+def test_a_descent_of_many_workers_is_that_of_one():
+    graph = folds_and_exchanges(3)
+    expected = clarke.local_fan(graph, onp.zeros(3))
+    with ProcessPoolExecutor(2) as pool:
+        found = clarke.local_fan(graph, onp.zeros(3), mapper=pool.map)
+        assert found.patterns == expected.patterns
+        assert (found.witnesses == expected.witnesses).all()
+        with pytest.raises(clarke.TooManyChambers):
+            clarke.local_fan(graph, onp.zeros(3), max_chambers=7, mapper=pool.map)
+
+
+def test_machine_code_is_fetched_for_many_patterns_only_unless_it_is_at_hand(monkeypatch):
+    monkeypatch.setattr(restriction, "COMPILED", None)
+    monkeypatch.setattr(descent, "available", lambda: True)
+    for loaded in (False, True):
+        monkeypatch.setattr(descent, "_loaded", lambda loaded=loaded: loaded)
+        assert descent.possible()
+        assert descent.worthwhile([3, 3], 3) == loaded  # 64 patterns at most
+        assert descent.worthwhile([8, 8], 4)
+    monkeypatch.setattr(descent, "_loaded", lambda: False)
+    monkeypatch.setattr(descent, "available", lambda: False)
+    assert not descent.possible()
 
 
 @pytest.mark.parametrize("name", ["WORD", "RAYS"])

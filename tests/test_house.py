@@ -61,12 +61,21 @@ def test_a_room_imports_only_rooms_above_it(path):
 
 
 OWNERS = {
-    "autograd": {"primitives.py", "selections.py", "lowering.py", "graph.py", "passes.py", "audit.py"}
-    | {"activations.py", "convolution.py", "normalization.py", "attention.py", "layers.py"},
+    "autograd": {
+        "primitives.py",
+        "selections.py",
+        "lowering.py",
+        "graph.py",
+        "passes.py",
+        "composite.py",
+        "equations.py",
+        "audit.py",
+    }
+    | {"activations.py", "arithmetic.py", "convolution.py", "normalization.py", "attention.py", "layers.py"},
     "cvxpy": {"projection.py"},
     "networkx": {"network.py"},
     "matplotlib": {"plots.py"},
-    "torch": {"audit.py"},
+    "torch": {"audit.py", "importers"},
     "jax": {"audit.py"},
 }
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from clarke import graph, kinks, primitives, selections
 from clarke.kinks import active_kinks, germ
+from clarke.network import Network
 from clarke.selections import where
 
 T = 1e-12  # a guard far below the tolerance of a scale of 1
@@ -406,3 +407,14 @@ def test_a_value_that_overflows_at_another_point_is_refused():
     recording = graph.from_function(lambda x: anp.exp(x), np.ones(1))
     with pytest.raises(primitives.NotPiecewiseSmooth, match="exp is not finite at x although x is"):
         active_kinks(recording, np.array([1e4]))
+
+
+def test_kinks_of_different_operations_have_different_names():
+    """Node `a` has two piecewise operations, and another node bears the name of the second."""
+    network = Network()
+    network.input("x", [0.0])
+    network.node("a", lambda x: anp.abs(x) + anp.maximum(x, 0.0), "x")
+    network.node("a.2", lambda x: anp.abs(x), "x")
+    network.node("y", lambda a, b: a + b, "a", "a.2")
+    found = active_kinks(network.function("x", "y"), network.point("x"))
+    assert [kink.name for kink in found] == ["a[0]", "a.2'[0]", "a.2[0]"]

@@ -1,0 +1,436 @@
+"""One run of a descent method for a piecewise-smooth f, and its next step in either model.
+
+With the Hessian of one selection: a damped Newton step and Armijo's rule. With the pieces nearby: the step of `sqp`,
+corrected to second order where the pieces it holds equal part again, halved, or damped more; then other pieces of the
+outputs that follow one; at last the element of least norm of gradients sampled nearby [BLO05].
+
+[BLO05] Burke, Lewis, Overton. A robust gradient sampling algorithm. SIAM J. Optim. 15 (2005) 751-779.
+"""
+
+from dataclasses import dataclass
+from inspect import signature
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse as sp
+from scipy.optimize import OptimizeResult
+from scipy.sparse.linalg import splu
+
+from . import selections
+from .composite import Composite, Model, model_at, value_at
+from .graph import Graph, run, unit_of
+from .kinks import active_kinks
+from .limiting import limiting_hessians
+from .primitives import NotPiecewiseSmooth
+from .projection import min_norm_element
+from .sqp import Step, step_on_pieces
+
+ARMIJO = 1e-4
+HALVINGS = 6  # of a step on pieces, before the damping grows instead
+LEAST, MOST = 1e-12, 1e12  # damping / stationarity
+KINKS = 10  # tied at x, up to which all limiting Hessians are listed
+UNBOUNDED = 1e18  # f below -UNBOUNDED (1 + |f(x0)|) has no minimum
+NEAR = 1e-7  # a piece this close is nearby in a certificate: |guard| / max(1, |its terms|)
+EPS = np.finfo(float).eps
+
+
+@dataclass(eq=False)
+class Run:
+    """Where a run stands: its point, the best met; what it counts; history, a dict for every point visited."""
+
+    graph: Graph
+    count: Any
+    x: np.ndarray
+    fx: float
+    tol: float
+    callback: Any
+    maxiter: int
+    model: str
+    damping: float
+    last: Any = None  # the last value met in a search
+    parts: Composite | None = None
+    reach: float = 0.0  # the largest gradient of a piece met
+    force: Any = None  # the element of the hull of the last step on pieces in force here, at x
+
+    def __post_init__(self):
+        self.history, self.nit, self.njev, self.first = [], 0, 0, self.fx
+
+    def note(self, stationarity, damping, active, decrease=np.nan):
+        x = self.x.copy()
+        x.flags.writeable = False
+        self.history.append(
+            {"x": x, "fun": self.fx, "stationarity": stationarity, "damping": damping, "step": 0.0, "active": active,
+             "decrease": decrease}
+        )  # fmt: skip
+
+    def accept(self, x, fx, t):
+        """Move; True if the callback asks to stop."""
+        self.x, self.fx, self.force = x, fx, None
+        self.history[-1]["step"] = t
+        self.nit += 1
+        if self.callback is None:
+            return False
+        seen = {k: self.history[-1][k] for k in ("stationarity", "damping", "active")}
+        return told(self.callback, {"x": x.copy(), "fun": fx, "nit": self.nit} | seen, f"f = {fx!r} at {x!r}")
+
+
+def told(callback, state, where):
+    """Call callback(intermediate_result=state) or callback(x); True on StopIteration.
+
+    Any other exception leaves with a note that names the best point so far.
+    """
+    try:
+        names = list(signature(callback).parameters)
+    except (TypeError, ValueError):
+        names = []
+    try:
+        if names == ["intermediate_result"]:
+            callback(intermediate_result=OptimizeResult(state))
+        else:
+            callback(state["x"])
+    except StopIteration:
+        return True
+    except Exception as error:
+        error.add_note(f"raised by callback after {state['nit']} steps; the best point so far: {where}")
+        raise
+    return False
+
+
+@dataclass(eq=False)
+class Outcome:
+    """What a step leaves for the next one, or the status that ends the run."""
+
+    damping: float = 0.0
+    weights: Any = None
+    guess: Any = None
+    stop: bool = False
+    status: int | None = None
+    detail: str = ""
+
+
+def steepest(model: Model, mu):
+    """The size of a gradient of f near x: that of f, and of the parts it is made of."""
+    n = len(model.x)
+    rows = model.rows[:, :n]
+    squares = rows.multiply(rows).sum(axis=1) if sp.issparse(rows) else (rows**2).sum(axis=1)
+    lengths = np.abs(mu) * np.sqrt(np.asarray(squares).ravel())
+    return max(float(np.linalg.norm(model.gradient(mu))), float(lengths.max(initial=0.0)), 1e-300)
+
+
+def jumps(model: Model, mu):
+    """Does some kink make the gradient jump? Its adjoint, followed back to where it ties, then does not vanish."""
+    parts = model.parts
+    if not len(parts.sides):
+        return False
+    H = model.hessian(mu)
+    n = len(model.x)
+    lead = np.abs(np.bincount(parts.owner, mu, minlength=len(parts.sides)))
+    gaps = model.gaps.copy()
+    gaps[model.in_force()] = -np.inf
+    second = np.maximum.reduceat(gaps, parts.starts[:-1])
+    away = np.where(np.isfinite(second), -second, np.inf)
+    size = np.abs(model.phi).max()
+    with np.errstate(invalid="ignore"):
+        bound = np.abs(H.diagonal()[n:]) * away
+    return bool((lead > 1.0001 * np.where(np.isnan(bound), 0.0, bound) + 1e-12 * size).any())
+
+
+def rounding_of(run_):
+    """What rounding may do to f at x: its forward evaluation in absolute values, a few ulps."""
+    try:
+        with np.errstate(all="ignore"):
+            tape = run(run_.graph, run_.x, _natural, magnitudes=True)
+        size = float(np.ravel(tape.magnitudes[run_.graph.program.output])[0])
+    except NotPiecewiseSmooth:
+        size = 0.0
+    return 4 * EPS * max(abs(run_.fx), size if np.isfinite(size) else 0.0)
+
+
+def _natural(i, op, args, sizes):
+    return selections.natural_branch(op.name, args, op.kwargs)
+
+
+def falls(run_, fx):
+    """Is f so low that it has no minimum?"""
+    return fx == -np.inf or fx < -UNBOUNDED * (1 + abs(run_.first))
+
+
+def least_elements(graph, x):
+    """The elements of least norm of the limiting gradients and of the limiting Hessians at x."""
+    found = limiting_hessians(graph, x)
+    return min_norm_element(found.gradients).element, min_norm_element(found.matrices).element
+
+
+def step_with_hessian(run_, model, mu, damping, reach):
+    """One damped step with an element of the limiting Hessians, and Armijo's rule."""
+    n = len(run_.x)
+    g = model.gradient(mu)
+    size = float(np.linalg.norm(g))
+    near = model.gaps >= -1e-9 * (1 + np.abs(model.u[model.parts.owner]))
+    ties = int(near.sum() - len(model.parts.sides))
+    P = None
+    if (0 < ties <= KINKS or _where_ties(run_, model)) and n <= 500:
+        g, P = least_elements(run_.graph, run_.x)
+        size = float(np.linalg.norm(g))
+    run_.note(size, np.nan, _letters(model, np.abs(mu) > 0))
+    if size <= run_.tol * reach or size == 0:
+        return Outcome(status=0)
+    if run_.nit >= run_.maxiter:
+        return Outcome(status=1)
+    if P is None:
+        P = model.selection_hessian(mu)
+    finite = False
+    while True:
+        lam = max(damping * size, 1e-14 * reach / unit_of(run_.x))
+        run_.history[-1]["damping"] = lam
+        d = _descent(g, P, lam)
+        if d is None:
+            damping *= 10
+            if damping > MOST:
+                return _stalled(run_, model)
+            continue
+        slope, t = float(-g @ d), 1.0
+        run_.history[-1]["decrease"] = slope
+        for _ in range(40):
+            x = run_.x + t * d
+            fx = run_.count(x)
+            finite = finite or np.isfinite(fx)
+            if fx == -np.inf:
+                return Outcome(status=4)
+            if fx <= run_.fx - ARMIJO * t * slope and fx < run_.fx:
+                break
+            if t == 1.0 and slope <= 1e3 * rounding_of(run_):
+                if fx <= run_.fx + rounding_of(run_) and _gentler(model, x, size):
+                    break  # f cannot tell any more, the gradient can
+                if size <= 1e-6 * reach:
+                    return Outcome(status=0, detail="to the rounding of f")
+                return _stalled(run_, model)
+            t /= 2
+        else:
+            if not finite:
+                return Outcome(status=6, detail=f"f = {fx}{run_.count.cause()}")
+            damping *= 100
+            if damping > MOST:
+                return _stalled(run_, model)
+            continue
+        stop = run_.accept(x, fx, t)
+        if falls(run_, run_.fx):
+            return Outcome(status=4)
+        damping = max(damping / 10, LEAST / unit_of(x)) if t == 1 else damping * (4 if t < 0.2 else 1)
+        return Outcome(damping, None, None, stop)
+
+
+def _gentler(model, x, size, step=None):
+    """Is the gradient at x, or that of the multipliers of a step, less than half as long?"""
+    there = model_at(model.parts, x)
+    mu = there.own_multipliers() if step is None else step.multipliers
+    return bool(np.linalg.norm(there.gradient(mu)) <= size / 2)
+
+
+def _where_ties(run_, model):
+    """Does a `where` or a sort tie at x?"""
+    if not any(op.name in ("where", "sort") for op in run_.graph.program.operations):
+        return False
+    return 0 < len(active_kinks(run_.graph, run_.x)) <= KINKS
+
+
+def _descent(g, P, lam):
+    """-(P + lam I)^-1 g, with the absolute values of the eigenvalues of P where that is no descent; None if sparse."""
+    n = len(g)
+    if sp.issparse(P):
+        shifted = sp.csc_matrix(P + lam * sp.eye_array(n))
+        try:
+            factor = splu(shifted, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
+        except RuntimeError:
+            return None
+        d = -factor.solve(g)
+        return d if (factor.U.diagonal() > 0).all() and np.isfinite(d).all() and g @ d < 0 else None
+    try:
+        d = -scipy.linalg.cho_solve(scipy.linalg.cho_factor(P + lam * np.eye(n)), g)
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(P)
+        d = -vectors @ ((vectors.T @ g) / (np.abs(values) + lam))
+    return d if np.isfinite(d).all() and g @ d < 0 else None
+
+
+def step_with_pieces(run_, model, weights, guess, damping, reach):
+    """One step of the quadratic program on the pieces, with a second order correction and a line search."""
+    W = model.hessian(weights)
+    size = float(np.linalg.norm(model.gradient(weights)))
+    run_.note(np.nan, np.nan, "")
+    asked, others, tried, rounding = None, None, 0, None
+    status, calm, met = None, None, []
+    unit = unit_of(run_.x)
+    while True:
+        lam = min(max(damping * size, 1e-12 * reach / unit), 1e10 * reach)
+        step = step_on_pieces(model, W, lam, guess, asked)
+        if step is not None:
+            force = float(np.linalg.norm(step.force))
+            if asked is None:
+                letters = _letters(model, step.multipliers != 0)
+                run_.history[-1].update(stationarity=force, damping=lam, active=letters, decrease=step.decrease)
+                if step.gap <= NEAR * (1 + abs(run_.fx)):
+                    run_.force = step.force
+                calm = force <= run_.tol * reach and step.gap <= run_.tol * reach * unit
+                size = max(size, 1e-3 * force)
+            if run_.nit >= run_.maxiter and not calm:
+                return Outcome(status=1)
+            moved = _search(run_, model, step)
+            met.append(run_.last)
+            if run_.last == -np.inf:
+                return Outcome(status=4)
+            if moved is not None and run_.nit < run_.maxiter:
+                x, fx, t = moved
+                fell = run_.fx - fx
+                run_.history[-1].update(damping=lam, decrease=step.decrease)
+                stop = run_.accept(x, fx, t)
+                if falls(run_, run_.fx):
+                    return Outcome(status=4)
+                if t == 1 and fell >= 0.25 * step.decrease / 2:
+                    damping = max(damping / 10, LEAST / unit)
+                elif t < 0.2:
+                    damping = min(damping * 4, MOST)
+                if calm and fell <= 1e3 * rounding_of(run_):
+                    return Outcome(status=0)
+                return Outcome(damping, step.multipliers, step.positive, stop)
+            if calm:
+                status = 0
+            if rounding is None:
+                rounding = rounding_of(run_)
+            if asked is None and step.decrease <= 1e3 * rounding:
+                x = run_.x + step.d
+                fx = run_.count(x)
+                if force > run_.tol * reach and fx <= run_.fx + rounding and _gentler(model, x, force, step):
+                    stop = run_.accept(x, fx, 1.0)  # f cannot tell any more, the hull can
+                    return Outcome(damping, step.multipliers, step.positive, stop)
+                if status is None and force <= 1e-5 * reach and step.gap <= 1e-5 * reach * unit:
+                    status = 0
+                damping = MOST  # nothing to gain with these pieces
+        if asked is None and status is None and damping < MOST and tried < 14:
+            damping, tried = damping * 10, tried + 1
+            continue
+        if others is None:  # pieces that are followed and tie nearby: any of them may lead down
+            others = list(_alternatives(model, step))
+        if others:
+            asked, damping = others.pop(), max(min(damping, 1.0), run_.damping)
+            continue
+        break
+    if status == 0:
+        return Outcome(status=0)
+    met = [value for value in met if value is not None]
+    if met and not np.isfinite(met).any():
+        return Outcome(status=6, detail=f"f = {met[-1]}{run_.count.cause()}")
+    return _stalled(run_, model)
+
+
+def _stalled(run_, model):
+    """A descent along gradients sampled nearby, or the end."""
+    sampled = _sampled_descent(run_, model)
+    if sampled is None:
+        return Outcome(status=5)
+    run_.history[-1]["decrease"] = np.nan
+    return Outcome(max(run_.damping, 1e-2), None, None, run_.accept(*sampled))
+
+
+def _search(run_, model, step: Step):
+    """(x, f, t) with a sufficient decrease, or None: the full step, the corrected one, shorter ones."""
+    run_.last = None
+    least = ARMIJO * step.decrease
+    if not np.any(step.d) or not step.decrease > 0:
+        return None
+    x = run_.x + step.d
+    fx = run_.last = run_.count(x)
+    if (fx <= run_.fx - least and fx < run_.fx) or fx == -np.inf:
+        return x, fx, 1.0
+    if np.isfinite(fx):
+        try:
+            gaps = model.moved(x, model.u + step.change)
+            extra = step.correction(gaps)
+        except (FloatingPointError, ValueError):
+            extra = None
+        if extra is not None and np.linalg.norm(extra) <= np.linalg.norm(step.d):
+            y = x + extra
+            fy = run_.count(y)
+            if fy <= run_.fx - least and fy < run_.fx:
+                return y, fy, 1.0
+    t = 1.0
+    for _ in range(HALVINGS):
+        t /= 2
+        x = run_.x + t * step.d
+        fx = run_.count(x)
+        if np.isfinite(fx):
+            run_.last = fx
+        if fx <= run_.fx - t * least and fx < run_.fx:
+            return x, fx, t
+    return None
+
+
+def _alternatives(model: Model, step):
+    """{output: piece}: other pieces for outputs that follow one, where another one ties nearby; at most 64."""
+    parts = model.parts
+    if step is None or not step.followed.any():
+        return
+    found = []
+    chosen = model.in_force()
+    scale = 1e-5 * (1 + np.abs(model.u).max(initial=0.0))
+    for j in np.flatnonzero(step.followed):
+        own = np.arange(parts.starts[j], parts.starts[j + 1])
+        found += [(int(j), int(r)) for r in own if r != chosen[j] and model.gaps[r] >= -scale]
+    yield from ({j: r} for j, r in found[:32])
+    if 1 < len(found) <= 6:
+        for mask in range(1, 2 ** len(found)):
+            several = dict(found[k] for k in range(len(found)) if mask >> k & 1)
+            if len(several) > 1:
+                yield several
+
+
+def _sampled_descent(run_, model):
+    """(x, f, t): a descent step along the element of least norm of gradients sampled nearby [BLO05], or None."""
+    n = len(run_.x)
+    if n > 60:
+        return None
+    rng = np.random.default_rng(0)
+    parts = model.parts
+    for radius in unit_of(run_.x) * np.array([1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7]):
+        vectors = [model.gradient(model.own_multipliers())]
+        for _ in range(min(2 * n + 2, 60)):
+            there = run_.x + radius * rng.standard_normal(n) / np.sqrt(n)
+            if np.isfinite(value_at(run_.graph, there)):
+                other = model_at(parts, there)
+                vectors.append(other.gradient(other.own_multipliers()))
+        vectors = np.array(vectors)
+        vectors = vectors[np.isfinite(vectors).all(axis=1)]
+        if not len(vectors):
+            continue
+        g = min_norm_element(vectors).element
+        size = float(np.linalg.norm(g))
+        if size <= 1e-9 * np.abs(vectors).max(initial=0.0):
+            continue
+        t = radius
+        for _ in range(4):
+            x = run_.x - t * g / size
+            fx = run_.count(x)
+            if fx < run_.fx - ARMIJO * t * size:
+                return x, fx, t
+            t /= 4
+    return None
+
+
+def _letters(model: Model, used):
+    """The pattern of a step: a two-way kink has + for its first piece, - for its second, 0 where both are used; of
+    more than two pieces each has a letter, + alone, 0 shared, - not used.
+    """
+    parts, text = model.parts, []
+    starts = parts.starts
+    sizes = np.diff(starts)
+    if len(sizes) and (sizes == 2).all():
+        first, second = used[starts[:-1]], used[starts[:-1] + 1]
+        return "".join(np.where(first & ~second, "+", np.where(second & ~first, "-", "0")).tolist())
+    for j in range(len(sizes)):
+        own = used[starts[j] : starts[j + 1]]
+        if len(own) == 2:
+            text.append("0" if own[0] == own[1] else "+" if own[0] else "-")
+        elif len(own) > 2:
+            text.append("".join(("+" if own.sum() == 1 else "0") if a else "-" for a in own.tolist()))
+    return "".join(text)
