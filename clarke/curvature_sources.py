@@ -25,7 +25,8 @@ import numpy as np
 
 from .assembly import separable
 from .blocks import COLUMNS
-from .linearization import Linearization, Step, curvature, joined, tangents
+from .linearization import Linearization, Step, curvature, tangents
+from .runs import joined
 
 CACHE = 1 << 17  # numbers of columns pulled back at a time
 LARGEST = 1 << 25  # numbers of the second derivatives of one node that are factored

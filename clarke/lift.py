@@ -29,7 +29,8 @@ from functools import cached_property
 
 import numpy as np
 
-from .linearization import Linearization, Run, joined
+from .linearization import Linearization
+from .runs import Run, joined
 
 Variable = tuple[str, str, int]  # "x", "z" or "mu"; a name; the copy of the network
 

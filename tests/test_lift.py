@@ -12,7 +12,7 @@ from network_oracle import brute_force
 from test_blocks import SMOOTH, networks
 
 import clarke
-from clarke import layers, linearization
+from clarke import layers, runs
 from clarke.blocks import hessian_blocks
 from clarke.lift import Layout, cut_nodes, lift, linear_parameters, outline
 from clarke.linearization import curvature, linearize, tangents
@@ -263,7 +263,7 @@ def in_runs(network):
     """The network linearized with runs, and step by step."""
     with pytest.MonkeyPatch.context() as patch:
         found = linearize(network)
-        patch.setattr(linearization, "SHORTEST", 10**9)
+        patch.setattr(runs, "SHORTEST", 10**9)
         return found, linearize(network)
 
 
@@ -329,8 +329,8 @@ def test_steps_that_share_leaves_or_read_nodes_are_no_run(rng, change):
 
 
 def test_wide_steps_are_no_run(rng):
-    assert linearize(gates(rng, width=linearization.NARROW)).runs
-    assert not linearize(gates(rng, width=linearization.NARROW + 1)).runs
+    assert linearize(gates(rng, width=runs.NARROW)).runs
+    assert not linearize(gates(rng, width=runs.NARROW + 1)).runs
 
 
 def test_the_derivatives_of_a_run_are_formed_once(rng, monkeypatch):
