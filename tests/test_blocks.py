@@ -704,3 +704,54 @@ def test_the_little_things_of_a_result(rng):
             hessian_blocks(at_a_kink(), weights={"--": weight, "++": 1.0})
     with pytest.raises(ValueError, match=r"no input, parameter or node \['W1'\]"):
         found[["W1"], "W2"]
+
+
+def halves(z):
+    """z, as the difference of its two halves: every kink is one of the pieces only."""
+    return np.maximum(z, 0.0) - np.maximum(-z, 0.0)
+
+
+def many(fun, units=10):
+    """units kinks in as many directions: 2^units pieces (4^units letters where fun has two kinks a unit)."""
+    network = clarke.Network()
+    network.input("x", onp.zeros((1, units)))
+    network.node("h", fun, "x")
+    network.loss(layers.squared_error(onp.ones((1, units))), "h")
+    return network
+
+
+def test_among_many_pieces_the_first_that_differ_are_enough(monkeypatch):
+    monkeypatch.setattr(elements, "MAX_CHAMBERS", 0)  # the whole list is never asked for
+    with pytest.raises(KinkError, match=r"40 kinks are active .* and 28 more.*different derivatives"):
+        hessian_blocks(many(layers.relu, 40))
+
+
+def test_many_pieces_that_all_agree_need_no_pattern(monkeypatch):
+    network = many(halves)
+    found = hessian_blocks(network)
+    assert len(found.weights) == 1024
+    agree(found["x", "x"], onp.eye(10), tol=1e-15)
+    monkeypatch.setattr(elements, "MAX_CHAMBERS", 300)
+    with pytest.raises(KinkError, match=r"where \d+ pieces meet, or more"):
+        hessian_blocks(network)
+
+
+def quartic(a, b):
+    return np.concatenate([np.maximum(a, 0.0), np.maximum(a - b**4, 0.0)])
+
+
+def test_a_pattern_that_is_undecided_says_so():
+    network = clarke.Network()
+    network.parameter("a", [0.0])
+    network.parameter("b", [0.0])
+    network.node("h", quartic, "a", "b")
+    network.loss(cubed, "h")
+    fan = clarke.local_fan(network.function(), network.point())
+    assert not fan.complete
+    open_one = next(letters for letters in fan.undecided if len(letters) == 2)
+    found = hessian_blocks(network, pattern=open_one)
+    assert not found.complete
+    assert "may not be realized" in found.reason
+    assert not found.tensor.complete
+    with pytest.raises(KinkError, match="the list of pieces is not complete"):
+        hessian_blocks(network)
