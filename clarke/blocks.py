@@ -21,7 +21,7 @@ from scipy.sparse.linalg import LinearOperator
 from .assembly import assemble, contractible, level, mirror, samplewise_names
 from .elements import AGREE, KinkError, elements_at
 from .kinks import TOL
-from .linearization import Linearization, curvature, tangents
+from .linearization import Layout, Linearization, curvature, hessian_product, tangents
 from .network import Network
 
 COLUMNS = 1 << 19  # numbers of tangents carried at a time, in all nodes together
@@ -46,6 +46,7 @@ class HessianBlocks:
     complete: bool = True
     reason: str = ""
     part: str = "hessian"
+    tol: float = TOL
     _elements: tuple[tuple[float, Linearization], ...] = field(default=(), repr=False)
     _agreeing: bool = False
     _known: dict = field(default_factory=dict, repr=False)
@@ -80,7 +81,7 @@ class HessianBlocks:
         return self._known[part]
 
     def __reduce__(self):
-        return _again, (self.network, dict(self.weights), self._agreeing, self.part)
+        return _again, (self.network, dict(self.weights), self._agreeing, self.part, self.tol)
 
     __iter__ = None  # pairs of names are no indices
 
@@ -124,16 +125,8 @@ class HessianBlocks:
     def operator(self, names=None) -> LinearOperator:
         """dense(names) as a LinearOperator; a product costs about two gradients, and several are done at once."""
         names = self.names(names)
-        spans, n = _spans(self.network, names)
-
-        def product(lin, V):
-            seeds = {name: V.T[:, spans[name]].reshape(-1, *self.network.value(name).shape) for name in names}
-            rows = curvature(lin, tangents(lin, seeds), names, self.part)
-            whole = np.zeros((n, V.shape[1]))
-            for name, found in rows.items():
-                if name in spans:
-                    whole[spans[name]] = found.reshape(V.shape[1], -1).T
-            return whole
+        layout = Layout(self.network, names)
+        n = layout.size
 
         def matmat(V):
             if np.iscomplexobj(V):
@@ -141,7 +134,7 @@ class HessianBlocks:
             V = np.asarray(V, dtype=float)
             if not V.shape[1]:
                 return np.zeros((n, 0))
-            return self._mean(lambda lin: product(lin, V), "product")
+            return self._mean(lambda lin: hessian_product(lin, layout, V.T, self.part).T, "product")
 
         def matvec(v):
             return matmat(np.reshape(v, (n, 1)))[:, 0]
@@ -200,9 +193,9 @@ class BlockGradient:
         return _frozen(np.concatenate([self[name] for name in self.blocks.names(names)]))
 
 
-def _again(network, weights, agreeing, part):
+def _again(network, weights, agreeing, part, tol):
     """A pickled HessianBlocks."""
-    found = hessian_blocks(network, weights=None if agreeing or list(weights) == [""] else weights)
+    found = hessian_blocks(network, weights=None if agreeing or list(weights) == [""] else weights, tol=tol)
     return found if part == "hessian" else found._restricted(part)
 
 
@@ -235,15 +228,10 @@ def hessian_blocks(network, *, pattern=None, weights=None, kinks=None, tol=TOL) 
             network.value(parent)  # here, so that the next call finds it
     network = copy(network)  # what is declared later is no part of this
     asked, elements, agreeing, doubt = elements_at(network, pattern, weights, kinks, tol)
-    return HessianBlocks(network, asked, not doubt, doubt, _elements=elements, _agreeing=agreeing)
+    return HessianBlocks(network, asked, not doubt, doubt, tol=tol, _elements=elements, _agreeing=agreeing)
 
 
 # ---------------------------------------------------------------- blocks
-
-
-def _spans(network, names):
-    ends = np.cumsum([0, *(network.value(name).size for name in names)])
-    return {n: slice(int(a), int(b)) for n, a, b in zip(names, ends[:-1], ends[1:], strict=True)}, int(ends[-1])
 
 
 def _columns(lin, names, wanted, part):
@@ -278,8 +266,6 @@ def _block(lin, v, w, part):
     if contractible(lin, both) == both:
         block = np.zeros((first.size, second.size))
         assemble(lin, both, lambda a, b: block if (a, b) == (v, w) else block.T, part, lambda a, b: {a, b} == {v, w})
-        if v == w:
-            level(block)
         return block
     aligned = samplewise_names(lin)
     if v in aligned and w in aligned:
@@ -307,7 +293,8 @@ def _aligned_block(lin, v, w, part):
 
 
 def _dense(lin, names, part):
-    spans, n = _spans(lin.network, names)
+    layout = Layout(lin.network, names)
+    spans, n = layout.spans, layout.size
     out = np.zeros((n, n))
 
     def block(v, w):

@@ -29,6 +29,7 @@ import numpy as np
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, aslinearoperator, eigsh
 
 from .blocks import HessianBlocks
+from .linearization import Layout
 from .network import Network
 
 PROBES = 16  # probes a layer, unless told
@@ -163,16 +164,16 @@ def _estimating(operator, rng):
 def _located(blocks, names, operator):
     """An operator in which each of the names has a span: of the names alone, or what the caller gave."""
     inside = names if operator is True else blocks.network.parameters
-    ends = np.cumsum([0, *(blocks.network.value(name).size for name in inside)])
-    spans = {name: slice(int(a), int(b)) for name, a, b in zip(inside, ends[:-1], ends[1:], strict=True)}
+    layout = Layout(blocks.network, inside)
+    spans = layout.spans
     if operator is True:
         return blocks.operator(names), spans
     foreign = [name for name in names if name not in spans]
     if foreign:
         raise ValueError(f"an operator acts on the parameters, {foreign[0]!r} is none; pass operator=True")
     product = _symmetric_operator(operator)
-    if product.shape[0] != ends[-1]:
-        raise ValueError(f"the parameters have {ends[-1]} entries in all; the operator has shape {product.shape}")
+    if product.shape[0] != layout.size:
+        raise ValueError(f"the parameters have {layout.size} entries in all; the operator has shape {product.shape}")
     return product, spans
 
 

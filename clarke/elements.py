@@ -9,7 +9,7 @@ from . import selections
 from .fan import MAX_CHAMBERS, fan_of, generic_direction, pattern_along
 from .halfspaces import strict_direction
 from .kinks import germ, require_tolerance, signs_of, text
-from .linearization import Linearization, curvature, linearize, tangents
+from .linearization import Layout, hessian_product, linearize
 from .local import carried
 from .network import Network
 from .restriction import TooManyChambers
@@ -186,14 +186,13 @@ def _agreeing(network, here, skel, names):
     rng = np.random.default_rng(0)
     n = here.x.size
     probes = rng.standard_normal((4, n))  # matrices that agree there are equal with probability 1
-    found: dict[str, Linearization] = {}
-    first: list = []
+    layout, found, first = Layout(network, names), {}, []
 
     def compare(patterns):
         for letters in patterns:
             if letters not in found:
                 found[letters] = _element(network, here, letters)
-                first.append(_derivatives(found[letters], names, probes))
+                first.append(_derivatives(found[letters], layout, probes))
                 if len(first) > 1:
                     _require_same(first[0], first.pop(), here.kinks)
 
@@ -211,21 +210,15 @@ def _agreeing(network, here, skel, names):
     return {letters: found[letters] for letters in fan.patterns}
 
 
-def _derivatives(lin, names, probes):
+def _derivatives(lin, layout, probes):
     """The gradient over the names, and the Hessian's products with the probes."""
-    sizes = np.cumsum([lin.network.value(name).size for name in names])
-    columns = np.split(probes, sizes[:-1], axis=1)
-    seeds = {name: part.reshape(-1, *lin.network.value(name).shape) for name, part in zip(names, columns, strict=True)}
-    rows = curvature(lin, tangents(lin, seeds), names)
-    products = [rows[name].reshape(len(probes), -1) for name in names if name in rows]
-    return np.concatenate([lin.adjoint(name).ravel() for name in names]), np.concatenate(
-        [*products, np.zeros((len(probes), 0))], axis=1
-    )
+    gradient = layout.join({name: lin.adjoint(name) for name in layout.names})
+    return gradient, hessian_product(lin, layout, probes)
 
 
 def _require_same(first, second, kinks):
     for a, b in zip(first, second, strict=True):
-        if a.shape != b.shape or np.abs(a - b).max(initial=0) > AGREE * np.abs(a).max(initial=0):
+        if np.abs(a - b).max(initial=0) > AGREE * np.abs(a).max(initial=0):
             raise _kink_error(kinks, "and the pieces that meet there have different derivatives")
 
 

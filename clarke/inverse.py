@@ -36,8 +36,8 @@ from .eliminations import (
     riccati,
 )
 from .layers import constant
-from .lift import Layout, lift, outline
-from .linearization import curvature, tangents
+from .lift import lift, outline
+from .linearization import Layout, hessian_product
 
 METHODS = ("auto", "banded", "riccati", "sparse", "compressed", "dense")
 REFINEMENTS = 3
@@ -98,7 +98,7 @@ def inverse_hessian_product(
         raise ValueError(f"damping must be a finite number; got {damping!r}")
     blocks = hessian_blocks(network, pattern=pattern, weights=weights)
     names = blocks.names(wrt)
-    elements = _elements(blocks)
+    elements = blocks.mixture
     leaves = elements[0][1].leaves
     if unfit := [name for name in names if name not in leaves]:
         raise ValueError(f"wrt names {unfit}, computed nodes; give inputs and parameters")
@@ -130,19 +130,11 @@ def inverse_hessian_product(
     return InverseProduct(x, residual, found.log_abs_det, found.method, costs, found)
 
 
-def _elements(blocks):
-    """The pairs (weight, linearization): one where all agree."""
-    return ((1.0, blocks._elements[0][1]),) if blocks._agreeing else blocks._elements
-
-
 def _product(elements, layout, damping):
     """v -> (H + damping I) v, by the two passes of each element."""
 
     def product(v):
-        found, seeds = damping * v, layout.split(v)
-        for weight, lin in elements:
-            found += weight * layout.join(curvature(lin, tangents(lin, seeds), layout.names))
-        return found
+        return damping * v + sum(weight * hessian_product(lin, layout, v[None])[0] for weight, lin in elements)
 
     return product
 
@@ -191,7 +183,7 @@ def _factorize(method, blocks, names, damping) -> Factorization:
         matrix[np.diag_indices(len(matrix))] += damping
         return dense(matrix)
     compressed = method == "compressed"
-    system = lift(_elements(blocks), names, damping, eliminate=compressed)
+    system = lift(blocks.mixture, names, damping, eliminate=compressed)
     if method == "riccati":
         return riccati(system)
     banded = _cost_of_band(system) <= _cost_of_sparse(system) if compressed else method == "banded"

@@ -29,7 +29,7 @@ from functools import cached_property
 
 import numpy as np
 
-from .linearization import Linearization
+from .linearization import Layout, Linearization
 from .runs import Run, joined
 
 Variable = tuple[str, str, int]  # "x", "z" or "mu"; a name; the copy of the network
@@ -439,42 +439,13 @@ def _cuts_reached(lin, name, stops):
 # ---------------------------------------------------------------- right-hand sides and solutions
 
 
-class Layout:
-    """How the arrays of some names lie one after the other in a flat vector (n,)."""
-
-    def __init__(self, network, names):
-        self.names, shapes = names, [network.value(name).shape for name in names]
-        self.size, self.runs = 0, []  # names of one shape in a row: (names, their entries, shape)
-        start = 0
-        for k in range(1, len(names) + 1):
-            if k == len(names) or shapes[k] != shapes[start]:
-                length = int(np.prod(shapes[start])) * (k - start)
-                self.runs.append((names[start:k], slice(self.size, self.size + length), shapes[start]))
-                start, self.size = k, self.size + length
-
-    def split(self, r):
-        """name -> its array, (1, *shape)."""
-        found = {}
-        for names, span, shape in self.runs:
-            found.update(zip(names, r[span].reshape(len(names), 1, *shape), strict=True))
-        return found
-
-    def join(self, arrays):
-        """The flat vector of the arrays by name, zero where one is absent."""
-        found = np.zeros(self.size)
-        for names, span, shape in self.runs:
-            nothing = np.zeros(int(np.prod(shape)))
-            np.concatenate([arrays[name].ravel() if name in arrays else nothing for name in names], out=found[span])
-        return found
-
-
 def right_hand_side(system: Lift, r) -> np.ndarray:
     """The lifted right-hand side of r, flat over wrt: r itself, and what the eliminated parameters leave behind."""
     found = np.zeros(system.starts[-1])
     if not system.eliminated:
         found[system.kept] = r
         return found
-    stops, pieces = set(system.cuts), system.layout.split(r)
+    stops, pieces = set(system.cuts), system.layout.split(r[None])
     if system.kept.size:
         found[system.kept] = np.concatenate([pieces[x].ravel() for x in system.wrt if x not in system.eliminated])
     for name in system.eliminated:
@@ -493,7 +464,7 @@ def parameters_of(system: Lift, solution, r) -> np.ndarray:
     if not system.eliminated:
         return solution[system.kept]
     stops, values, layout = set(system.cuts), np.split(solution, system.starts[1:-1]), system.layout
-    pieces, number = layout.split(r), system.number
+    pieces, number = layout.split(r[None]), system.number
     left = {name: np.array(pieces[name]) for name in system.eliminated}
     targets = {*stops, *left}
     for k, (weight, here) in enumerate(system.elements):
@@ -512,4 +483,4 @@ def parameters_of(system: Lift, solution, r) -> np.ndarray:
             name: left[name] / system.eliminated[name] if name in left else values[number("x", name)]
             for name in system.wrt
         }
-    )
+    )[0]

@@ -85,6 +85,51 @@ class Linearization:
         return np.zeros(self.network.value(name).shape) if found is None else found
 
 
+class Layout:
+    """How the arrays of some names lie one after the other in a flat vector (n,), each in C order."""
+
+    def __init__(self, network, names):
+        self.names, shapes = names, [network.value(name).shape for name in names]
+        self.size, self.runs = 0, []  # names of one shape in a row: (names, their entries, shape)
+        start = 0
+        for k in range(1, len(names) + 1):
+            if k == len(names) or shapes[k] != shapes[start]:
+                length = int(np.prod(shapes[start])) * (k - start)
+                self.runs.append((names[start:k], slice(self.size, self.size + length), shapes[start]))
+                start, self.size = k, self.size + length
+
+    @cached_property
+    def spans(self):
+        """name -> its entries, a slice."""
+        found = {}
+        for names, span, shape in self.runs:
+            size = int(np.prod(shape))
+            for k, name in enumerate(names):
+                found[name] = slice(span.start + k * size, span.start + (k + 1) * size)
+        return found
+
+    @cached_property
+    def starts(self):
+        """Where each array begins."""
+        return np.array([span.start for span in self.spans.values()], dtype=int)
+
+    def split(self, V):
+        """name -> its array (R, *shape), of flat vectors V (R, n)."""
+        found = {}
+        for names, span, shape in self.runs:
+            found.update(zip(names, V[:, span].reshape(len(V), len(names), *shape).swapaxes(0, 1), strict=True))
+        return found
+
+    def join(self, arrays, count=1):
+        """The flat vectors (count, n) of the arrays by name, of count directions each; zero where one is absent."""
+        found = np.zeros((count, self.size))
+        for names, span, shape in self.runs:
+            nothing = np.zeros((count, int(np.prod(shape))))
+            parts = [arrays[name].reshape(count, -1) if name in arrays else nothing for name in names]
+            np.concatenate(parts, axis=1, out=found[:, span])
+        return found
+
+
 def linearize(network, pieces=None) -> Linearization:
     """The derivatives of every node that reaches a loss. pieces: name -> the Branch of each of its piecewise
     operations; where a name is missing no guard of it ties.
@@ -174,6 +219,12 @@ def _plan(lin, arrays):
     """The steps, those of runs as one where all arrays have the same few columns."""
     columns = {len(array) for array in arrays} if lin.runs else ()
     return lin.plan if len(columns) == 1 and max(columns) <= FEW else lin.steps
+
+
+def hessian_product(lin: Linearization, layout, V, part="hessian") -> np.ndarray:
+    """(R, n): H v for the rows v of V (R, n), flat over the names of the layout."""
+    rows = curvature(lin, tangents(lin, layout.split(V)), layout.names, part)
+    return layout.join(rows, len(V))
 
 
 def _ancestry(lin, wanted):

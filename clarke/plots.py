@@ -18,6 +18,7 @@ from . import selections
 from .graph import from_function, point, run, unit_of
 from .kinks import TOL
 from .limiting import LimitingGradients
+from .linearization import Layout
 from .primitives import NotPiecewiseSmooth
 from .projection import min_norm_element
 from .selections import ExtremumTie, TwoWayTies
@@ -486,9 +487,9 @@ def block_map(blocks, names=None, ax=None):
     largest norm; a block that is zero is left empty. Returns the array of the three Axes; the norms (k, k), masked
     where zero, are those of `ax.images[0].get_array()` of each. ValueError for another number of Axes.
     """
-    names = blocks.network.parameters if names is None else (names,) if isinstance(names, str) else tuple(names)
+    names = blocks.names(names)
     parts = {"Hessian": blocks, "Gauss\N{EN DASH}Newton part": blocks.gauss_newton, "tensor part": blocks.tensor}
-    starts = np.cumsum([0, *(blocks.gradient[name].size for name in names)])[:-1]
+    starts = Layout(blocks.network, names).starts
     norms = []
     for part in parts.values():
         squares = np.square(part.dense(names))

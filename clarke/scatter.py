@@ -8,6 +8,7 @@ import numpy as np
 
 from .blocks import HessianBlocks, hessian_blocks
 from .kinks import TOL
+from .linearization import Layout
 from .network import Network
 from .traces import count_of, kurtosis_of, layer_traces, names_of
 
@@ -91,10 +92,10 @@ def trace_variance(
         raise ValueError(f"blocks must be a clarke.HessianBlocks; got {type(blocks).__name__}")
     kappa, names = kurtosis_of(distribution, kurtosis), names_of(blocks.network, names)
     probes = count_of(probes)
-    ends = np.cumsum([0, *(blocks.network.value(name).size for name in names)])
+    starts = Layout(blocks.network, names).starts
     squares = np.square(blocks.dense(names))
-    between = np.add.reduceat(np.add.reduceat(squares, ends[:-1], axis=0), ends[:-1], axis=1)
-    diagonal = np.add.reduceat(np.diagonal(squares), ends[:-1])
+    between = np.add.reduceat(np.add.reduceat(squares, starts, axis=0), starts, axis=1)
+    diagonal = np.add.reduceat(np.diagonal(squares), starts)
     own = 2.0 * np.diagonal(between) + (kappa - 3.0) * diagonal
     if per_layer:
         return np.diag(own) / probes

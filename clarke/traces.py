@@ -16,7 +16,7 @@ import numpy as np
 from .blocks import hessian_blocks
 from .curvature_sources import columns_at_once, plan_of, read_by_losses, sampled_traces, traces_of_plan
 from .kinks import TOL
-from .linearization import curvature, tangents
+from .linearization import Layout, curvature, tangents
 
 METHODS = ("auto", "exact", "ggn-mc", "hutchinson", "control-variate")
 KURTOSES = {"rademacher": 1.0, "gaussian": 3.0}
@@ -243,16 +243,12 @@ def _from_samples(samples, method, why, part):
 
 def _probed(lin, names, Z, part, per_layer):
     """name -> (probes,): z_l^T (H z)_l."""
-    values = [lin.network.value(name) for name in names]
-    ends, few = np.cumsum([0, *(value.size for value in values)]), columns_at_once(lin, names)
+    layout, few = Layout(lin.network, names), columns_at_once(lin, names)
     samples = {name: np.zeros(len(Z)) for name in names}
     together = [(name,) for name in names] if per_layer else [names]
     for start in range(0, len(Z), few):
         here = slice(start, min(start + few, len(Z)))
-        seeds = {
-            name: Z[here, a:b].reshape(-1, *value.shape)
-            for name, value, a, b in zip(names, values, ends[:-1], ends[1:], strict=True)
-        }
+        seeds = layout.split(Z[here])
         for probed in together:
             rows = curvature(lin, tangents(lin, {name: seeds[name] for name in probed}), probed, part)
             for name in probed:

@@ -16,7 +16,7 @@ from scipy.sparse.linalg import LinearOperator
 
 import clarke
 from clarke import blocks as room
-from clarke import elements, layers
+from clarke import elements, layers, linearization
 from clarke.assembly import contractible
 from clarke.blocks import HessianBlocks, KinkError, hessian_blocks
 from clarke.importers import load
@@ -349,8 +349,8 @@ def test_nothing_as_large_as_all_nodes_together_is_formed(rng, monkeypatch):
 def test_a_product_is_two_passes_whatever_the_number_of_columns(rng, monkeypatch):
     network, calls = mlp(rng), []
     for name in ("tangents", "curvature"):
-        true = getattr(room, name)
-        monkeypatch.setattr(room, name, lambda *args, true=true, name=name: calls.append(name) or true(*args))
+        true = getattr(linearization, name)
+        monkeypatch.setattr(linearization, name, lambda *args, true=true, name=name: calls.append(name) or true(*args))
     operator = hessian_blocks(network).operator()
     V = rng.normal(size=(network.size, 7))
     columns = onp.stack([operator @ v for v in V.T], axis=1)

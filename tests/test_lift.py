@@ -14,8 +14,8 @@ from test_blocks import SMOOTH, networks
 import clarke
 from clarke import layers, runs
 from clarke.blocks import hessian_blocks
-from clarke.lift import Layout, cut_nodes, lift, linear_parameters, outline
-from clarke.linearization import curvature, linearize, tangents
+from clarke.lift import cut_nodes, lift, linear_parameters, outline
+from clarke.linearization import Layout, curvature, linearize, tangents
 from clarke.local import Local, closed_form
 
 
@@ -208,13 +208,13 @@ def test_a_layout_splits_and_joins_in_the_order_of_the_names(rng):
     network = mlp(rng)
     names = ("b2", "W1", "b1", "W3")
     layout, v = Layout(network, names), rng.normal(size=16 + 12)
-    pieces = layout.split(v)
+    pieces = layout.split(v[None])
     assert list(pieces) == list(names)
     assert [pieces[name].shape for name in names] == [(1, *network.value(name).shape) for name in names]
     np.testing.assert_array_equal(np.concatenate([pieces[name].ravel() for name in names]), v)
-    np.testing.assert_array_equal(layout.join(pieces), v)
+    np.testing.assert_array_equal(layout.join(pieces)[0], v)
     del pieces["W1"]
-    assert not layout.join(pieces)[4:16].any()
+    assert not layout.join(pieces)[0, 4:16].any()
 
 
 # ---------------------------------------------------------------- runs
