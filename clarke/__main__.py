@@ -1,4 +1,4 @@
-"""The command line: `clarke study`, `clarke audit`, `clarke chambers`; also `python -m clarke`.
+"""The command line: `clarke study`, `audit`, `chambers`, `claims`; also `python -m clarke`.
 
 What the user got wrong is one line on standard error and exit code 2; a defect of ours keeps its traceback.
 """
@@ -15,11 +15,16 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 import clarke
 
 from .arrangements import TooManyChambers, chambers
 from .audit import check_ad
+from .claims import VERDICTS, ledger, verify
+from .claims.pages import claim_text, claims_page, what_holds_page
+from .claims.papers import PAPERS, Ledger
+from .claims.statements import plain
 from .counting import characteristic_polynomial
 from .fan import MAX_CHAMBERS
 from .graph import point
@@ -107,6 +112,14 @@ def _parser():
     a.add_argument("--out", metavar="DIR", help="write them there in shards; run again to go on after an interruption")
     a.add_argument("--exact", action="store_true", help="compute in integers; floats count at their exact values")
     _limit(a, 1_000_000)
+    a = command("claims", _claims, "The claims of the papers, each with its verdict and counterexample")
+    a.add_argument("show", nargs="*", metavar="show ID", help="work the claims out with numbers")
+    a.add_argument("--paper", choices=tuple(PAPERS), help="only of this paper")
+    a.add_argument("--verdict", type=str.upper, choices=tuple(VERDICTS), help="only of this verdict")
+    a.add_argument("--id", help="only this one")
+    a.add_argument("--check", action="store_true", help="evaluate every counterexample and a sample of every domain")
+    a.add_argument("--cases", type=_at_least_2, default=20, metavar="N", help="cases of each domain; default 20")
+    a.add_argument("--pages", metavar="DIR", help="write claims.md and what-holds.md there, beside references.bib")
     return parser
 
 
@@ -322,6 +335,59 @@ def _json(value, line="\n"):
     if isinstance(value, (list, tuple)) and any(isinstance(item, (dict, list, tuple)) for item in value):
         return f"[{inner}{f',{inner}'.join(_json(item, inner) for item in value)}{line}]"
     return json.dumps(value, allow_nan=False)
+
+
+def _claims(args):
+    chosen = ledger().select(paper=args.paper, verdict=args.verdict)
+    wanted = [args.id] if args.id else args.show[1:]
+    if args.show and (args.show[0] != "show" or not wanted):
+        raise ValueError(f"clarke claims show ID, and one ID or more; got {' '.join(args.show)}")
+    if wanted:
+        if unknown := [name for name in wanted if name not in {claim.id for claim in chosen}]:
+            raise ValueError(f"no claim {', '.join(unknown)} among the {len(chosen)} chosen; clarke claims lists them")
+        chosen = Ledger(tuple(claim for claim in chosen if claim.id in wanted))
+    if args.pages:
+        _write_pages(Path(args.pages))
+    elif args.check:
+        _check_claims(chosen, args)
+    elif args.json:
+        print(json.dumps([_claim_dict(claim) for claim in chosen], ensure_ascii=False, indent=1))
+    elif args.show:
+        print("\n\n".join(claim_text(claim) for claim in chosen))
+    else:
+        for claim in chosen:
+            print(f"{claim.id:8} {claim.verdict:10} {claim.paper:22} {claim.statement}")
+        print(", ".join(f"{count} {verdict}" for verdict, count in chosen.counts().items()) or "no claims")
+
+
+def _claim_dict(claim):
+    fields = ("id", "paper", "place", "statement", "verdict", "corrected", "reason")
+    counterexample = claim.counterexample
+    return {name: getattr(claim, name) for name in fields} | {
+        "counterexample": None if counterexample is None else plain(counterexample),
+        "violation": None if counterexample is None else plain(claim.violation(counterexample)),
+    }
+
+
+def _check_claims(chosen, args):
+    """Exit code 0 whatever is found: the findings are the answer."""
+    found = [verify(claim, cases=args.cases) for claim in tqdm(chosen, unit="claim", disable=args.json or None)]
+    if args.json:
+        print(json.dumps([plain(vars(each)) for each in found], ensure_ascii=False, indent=1))
+        return
+    for each in found:
+        if not each.confirmed:
+            print(each)
+    print(f"{sum(each.confirmed for each in found)} of {len(found)} verdicts confirmed")
+
+
+def _write_pages(folder):
+    pages = {
+        "claims.md": claims_page(ledger(), (folder / "references.bib").read_text()),
+        "what-holds.md": what_holds_page(ledger()),
+    }
+    for name, text in pages.items():
+        (folder / name).write_text(text)
 
 
 if __name__ == "__main__":

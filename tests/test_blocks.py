@@ -11,7 +11,6 @@ import numpy as onp
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from network_oracle import brute_force, brute_gradient, brute_parts
 from scipy.sparse.linalg import LinearOperator
 
 import clarke
@@ -19,6 +18,7 @@ from clarke import blocks as room
 from clarke import elements, layers, linearization
 from clarke.assembly import contractible
 from clarke.blocks import HessianBlocks, KinkError, hessian_blocks
+from clarke.claims.references import brute_force, brute_gradient, brute_parts
 from clarke.importers import load
 
 SMOOTH = [layers.tanh, layers.sigmoid, layers.softplus, layers.gelu, layers.silu, layers.linear]

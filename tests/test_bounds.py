@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from network_oracle import brute_jacobian
 from scipy import sparse
 from scipy.sparse.linalg import eigsh
 
@@ -17,6 +16,7 @@ import clarke
 from clarke import bounds, chains, factors, hessian_blocks, layers
 from clarke.bounds import loss_increments, norm_report, overlap
 from clarke.chains import chain_at
+from clarke.claims.references import brute_jacobian
 from clarke.convolution import Windows
 from clarke.elements import KinkError, elements_at
 from clarke.factors import layer_norm_squared, norm_of, outer_product_factors, outer_product_norm

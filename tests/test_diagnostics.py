@@ -9,13 +9,13 @@ import numpy as onp
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from network_oracle import brute_force
 from scipy.linalg import subspace_angles
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 import clarke
 from clarke import diagnostics as room
 from clarke import hessian_blocks, layers
+from clarke.claims.references import brute_force
 from clarke.diagnostics import (
     BlockMoments,
     Estimate,

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from network_oracle import brute_force
 from scipy.sparse.linalg import LinearOperator, minres
 from test_blocks import SMOOTH, networks
 from test_lift import gates, kinked, mlp, quartic, skipping
@@ -15,6 +14,7 @@ from test_lift import gates, kinked, mlp, quartic, skipping
 import clarke
 from clarke import inverse, layers, models
 from clarke.blocks import KinkError, hessian_blocks
+from clarke.claims.references import brute_force
 from clarke.eliminations import SingularHessian, UnsuitableMethod
 from clarke.inverse import InverseProduct, inverse_hessian_product
 from clarke.local import Local, closed_form

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from network_oracle import brute_force
 from test_blocks import SMOOTH, networks
 
 import clarke
 from clarke import layers, runs
 from clarke.blocks import hessian_blocks
+from clarke.claims.references import brute_force
 from clarke.lift import cut_nodes, lift, linear_parameters, outline
 from clarke.linearization import Layout, curvature, linearize, tangents
 from clarke.local import Local, closed_form

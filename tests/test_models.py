@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from network_oracle import brute_force
 from scipy.special import erf
 from scipy.special import softmax as scipy_softmax
 
 import clarke
 from clarke import layers
 from clarke.blocks import hessian_blocks
+from clarke.claims.references import brute_force
 from clarke.models import conv_net, digits, mlp, recurrent, residual, residual_chain, transformer
 
 SIZES = st.lists(st.integers(1, 4), min_size=2, max_size=4)

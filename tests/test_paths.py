@@ -5,11 +5,18 @@ from functools import partial
 import autograd.numpy as anp
 import numpy as np
 import pytest
-from network_oracle import brute_force, brute_gradient, brute_jacobian, brute_loss_hessian, brute_parts, perturbed_loss
 
 from clarke import layers, models, notation, paths
 from clarke import printed as paper
 from clarke.blocks import KinkError
+from clarke.claims.references import (
+    brute_force,
+    brute_gradient,
+    brute_jacobian,
+    brute_loss_hessian,
+    brute_parts,
+    perturbed_loss,
+)
 from clarke.network import Network
 
 # ---------------------------------------------------------------- networks

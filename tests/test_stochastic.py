@@ -5,11 +5,11 @@ from itertools import product
 import autograd.numpy as anp
 import numpy as np
 import pytest
-from network_oracle import perturbed_loss, second
 from scipy.stats import norm
 
 import clarke
 from clarke import expected_hessian, layers
+from clarke.claims.references import perturbed_loss, second
 from clarke.local import Local, closed_form
 from clarke.stochastic import draw, seen_from
 

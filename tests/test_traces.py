@@ -8,7 +8,6 @@ import autograd.numpy as np
 import numpy as onp
 import pytest
 from hypothesis import given, settings
-from network_oracle import brute_force, brute_parts, sizes
 from test_blocks import at_a_kink, mlp, networks
 
 import clarke
@@ -16,6 +15,7 @@ from clarke import attention, convolution, layers, normalization
 from clarke import curvature_sources as sources
 from clarke import traces as room
 from clarke.blocks import KinkError, hessian_blocks
+from clarke.claims.references import brute_force, brute_parts, sizes
 from clarke.scatter import probe_count, trace_variance, unrolled, unrolling_bias
 from clarke.traces import LayerTraces, layer_traces
 

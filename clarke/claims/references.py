@@ -1,7 +1,7 @@
-"""Brute force for networks: the loss as a function of additive perturbations of named arrays, differentiated whole.
+"""Slow references, independent of the rooms they judge: brute force for networks, and small exact draws.
 
-Reads a Network only through dag, losses and value; shares no code with the rooms it judges. Smooth points only: at
-a kink these are autograd's conventions, which are no truth.
+A network is read through dag, losses and value only: its loss as a function of additive perturbations of named arrays,
+differentiated whole. Smooth points only: at a kink these are autograd's conventions, which are no truth.
 """
 
 import autograd
@@ -100,3 +100,12 @@ def brute_parts(network, names):
     S = brute_jacobian(network, heads, names)
     gauss_newton = S.T @ K @ S
     return gauss_newton, brute_force(network, names) - gauss_newton
+
+
+# ---------------------------------------------------------------- what domains draw
+
+
+def dyadic(rng, *shape, top=2, denominator=4):
+    """Multiples of 1/denominator in [-top, top], shape (); exact in floating point, and so are their kinks."""
+    found = rng.integers(-top * denominator, top * denominator + 1, size=shape or None)
+    return found / denominator

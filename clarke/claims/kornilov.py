@@ -1,0 +1,1 @@
+"""Claims of the seminar of Kornilov: closed-form derivatives, and passes over a graph."""

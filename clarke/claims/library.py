@@ -1,0 +1,1 @@
+"""What this library claims itself, in the same form."""

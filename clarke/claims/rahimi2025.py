@@ -1,0 +1,1 @@
+"""Claims of Rahimi (2025): products with the inverse Hessian."""
