@@ -486,7 +486,7 @@ def _curvature_of_any(op, i, model, adjoint):
         return autograd.numpy.sum(call(*full, **op.kwargs) * adjoint)
 
     at = np.concatenate([np.ravel(np.asarray(args[k], float)) for k in op.argnums])
-    K = _finite(autograd.jacobian(lambda y: autograd.grad(weighted)(y) + 0.0 * y)(at))
+    K = _finite(primitives.jacobian(lambda y: primitives.grad(weighted)(y) + 0.0 * y)(at))
     J = _stack([model.tangents[p] for p in op.parents], model.parts.size)
     return J.T @ ((sp.csr_array(K) if sp.issparse(J) else K) @ J)
 

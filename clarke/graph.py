@@ -26,7 +26,7 @@ from autograd.tracer import Node, isbox, new_box, trace_stack
 
 from . import primitives, selections
 from .lowering import Operation, Program, call_of, name_of, program
-from .primitives import HiddenBranch, NotPiecewiseSmooth, UnsupportedPrimitive
+from .primitives import HiddenBranch, NotPiecewiseSmooth, UnsupportedPrimitive, grad, jacobian
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -457,12 +457,12 @@ def gradient(graph, x, branches, cotangents):
 def hessian(graph, x, branches, cotangents):
     """Hessian (n, n) at x of the same sum; symmetric. `NotPiecewiseSmooth` if it is not finite."""
     # 0 * y keeps autograd from warning about a gradient that is constant
-    return _symmetric(autograd.jacobian(lambda y: gradient(graph, y, branches, cotangents) + 0.0 * y)(np.array(x)))
+    return _symmetric(jacobian(lambda y: gradient(graph, y, branches, cotangents) + 0.0 * y)(np.array(x)))
 
 
 def hessian_product(graph, x, branches, cotangents, v):
     """hessian @ v without the matrix: reverse over reverse, about the cost of two gradients."""
-    return autograd.grad(lambda y: anp.dot(gradient(graph, y, branches, cotangents) + 0.0 * y, v))(np.array(x))
+    return grad(lambda y: anp.dot(gradient(graph, y, branches, cotangents) + 0.0 * y, v))(np.array(x))
 
 
 def injected_hessian(graph, x, branches, cotangents, slots, u):
@@ -485,7 +485,7 @@ def injected_hessian(graph, x, branches, cotangents, slots, u):
                 total = total + selections.place(np.zeros(n + len(u)), anp.ravel(g)[outs], n + numbers)
         return total + 0.0 * y
 
-    return _symmetric(autograd.jacobian(in_both)(np.concatenate([x, u])))
+    return _symmetric(jacobian(in_both)(np.concatenate([x, u])))
 
 
 def _symmetric(matrix):

@@ -25,7 +25,7 @@ from autograd.numpy import numpy_wrapper as anp
 
 from . import primitives, selections
 from .graph import Graph, Tape, from_function, point, run
-from .primitives import UnsupportedPrimitive
+from .primitives import UnsupportedPrimitive, grad
 
 TOL = 1e-9
 
@@ -263,7 +263,7 @@ def _local_curvature(op, tape, i, g, inputs):
             total = total + anp.sum(part * tangent) + 0.0 * anp.sum(value)
         return total
 
-    return autograd.grad(slope)(tuple(tape.arguments[i][k] for k in op.argnums))
+    return grad(slope)(tuple(tape.arguments[i][k] for k in op.argnums))
 
 
 # ---------------------------------------------------------------- counting

@@ -10,6 +10,7 @@ vanish. Where guards are curved the square begins as a grid of cells, and the cu
 from dataclasses import dataclass
 from itertools import combinations
 from numbers import Real
+from typing import Any
 
 import numpy as np
 from scipy.spatial import ConvexHull
@@ -356,7 +357,7 @@ def hull_vertices(points) -> np.ndarray:
 # Paul Tol's light scheme, made for cells with text on them; distinct under the common color deficiencies.
 FILLS = ("#77AADD", "#EEDD88", "#EE8866", "#44BB99", "#FFAABB", "#99DDFF", "#BBCC33", "#DDDDDD")
 INK, GREY, BLUE, ORANGE = "#222222", "#8a8a8a", "#0072B2", "#D55E00"  # the last two of Okabe and Ito
-PAPER = {
+PAPER: Any = {
     "font.family": "STIXGeneral",
     "mathtext.fontset": "stix",
     "font.size": 8,

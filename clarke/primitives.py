@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import autograd
 import autograd.numpy as anp
 import autograd.numpy.linalg as anpl
 import autograd.scipy.special as asps
@@ -18,6 +19,10 @@ from autograd.builtins import SequenceBox
 from autograd.core import primitive_vjps
 from autograd.numpy.numpy_boxes import ArrayBox
 from autograd.util import func
+
+grad: Callable[..., Any] = autograd.grad  # declared here: a type checker cannot read autograd's own declarations
+jacobian: Callable[..., Any] = autograd.jacobian
+hessian: Callable[..., Any] = autograd.hessian
 
 
 class HiddenBranch(TypeError):

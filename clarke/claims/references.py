@@ -4,9 +4,10 @@ A network is read through dag, losses and value only: its loss as a function of 
 differentiated whole. Smooth points only: at a kink these are autograd's conventions, which are no truth.
 """
 
-import autograd
 import autograd.numpy as np
 import numpy as onp
+
+from clarke.primitives import grad, jacobian
 
 
 def sizes(network, names):
@@ -54,12 +55,12 @@ def perturbed_loss(network, names):
 
 def second(f, at):
     """The Hessian of a scalar function of one flat array; 0 * y keeps a constant gradient from warning."""
-    return autograd.jacobian(lambda y: autograd.grad(f)(y) + 0.0 * y)(at)
+    return jacobian(lambda y: grad(f)(y) + 0.0 * y)(at)
 
 
 def brute_gradient(network, names):
     """delta: the total derivatives of the loss in eps_v, flat over `names`."""
-    return autograd.grad(perturbed_loss(network, names))(zero(network, names))
+    return grad(perturbed_loss(network, names))(zero(network, names))
 
 
 def brute_force(network, names):
@@ -75,7 +76,7 @@ def brute_jacobian(network, targets, names):
         found = values(eps)
         return np.concatenate([np.reshape(found[target], -1) for target in targets]) + 0.0 * np.sum(eps)
 
-    return autograd.jacobian(flat)(zero(network, names))
+    return jacobian(flat)(zero(network, names))
 
 
 def brute_loss_hessian(network):

@@ -103,7 +103,8 @@ class Check:
 def check(claim: Any, domain=None, *, cases: int = 100, rng=None, amended: bool = False) -> Check:
     """Draw cases of a domain until one violates the claim, then simplify it.
 
-    claim: a `Claim`, or a function case -> measure, as under the decorator `claim`. domain: rng -> case; the claim's own unless told.
+    claim: a `Claim`, or a function case -> measure, as under the decorator `claim`. domain: rng -> case; the claim's
+    own unless told.
     cases: how many to draw. rng: numpy Generator, default_rng(0) unless told: the same cases at every call.
     amended: the corrected statement instead of the printed one. ValueError without a domain, or where no case drawn
     meets the hypothesis: nothing would have been learnt.

@@ -175,10 +175,10 @@ class _Node:
                 attribute.Clear()
                 attribute.name, attribute.type = "value", 4
                 attribute.t.CopyFrom(numpy_helper.from_array(value))
-        infos = (
+        inputs, outputs = (
             [helper.make_tensor_value_info(n, 11, None) for n in names if n] for names in (proto.input, proto.output)
         )
-        return helper.make_graph([proto], "node", *infos)
+        return helper.make_graph([proto], "node", inputs, outputs)
 
     def require_small(self, values):
         """ValueError where a shape given as data would take too much memory."""
