@@ -11,6 +11,8 @@
 The rooms are listed in docs/house.md; every function of the walk is public here.
 """
 
+from importlib import import_module
+
 from .arrangements import Chambers, TooManyChambers, chambers
 from .audit import Audit, check_ad
 from .blocks import HessianBlocks, hessian_blocks
@@ -203,3 +205,11 @@ __all__ = [
     "where",
     "write_chambers",
 ]
+
+_ROOMS = ("claims", "importers", "plots")  # rooms of their own doors, opened when they are asked for
+
+
+def __getattr__(name):
+    if name in _ROOMS:
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,9 +1,12 @@
-"""Does curvature fade with distance in a network, and do skip connections keep it?
+"""
+Does curvature fade with distance in a network, and do skip connections keep it?
+================================================================================
 
-Chains of twelve random linear layers of width 8, with and without skips, under a squared loss. Two answers. The norm of
-H[v, out] decays exponentially where every Jacobian is a contraction, and skips near the identity keep it up; both have
-their bounds. The resonance R(v, out) = |H_vout| / sqrt(|H_vv| |H_outout|), in which the norms are divided out, does not
-decay exponentially: scaling a layer does not change it, and with H_outout = c I of d rows it is at least d^(-1/4).
+Chains of twelve random linear layers of width 8, with and without skips, under a squared loss. Two answers. The norm
+of H[v, out] decays exponentially where every Jacobian is a contraction, and skips near the identity keep it up; both
+have their bounds. The resonance R(v, out) = norm(H_vout) / sqrt(norm(H_vv) norm(H_outout)), in which the norms are
+divided out, does not decay exponentially: scaling a layer does not change it, and with H_outout = c I of d rows it is
+at least d^(-1/4).
 
     python examples/decay_with_distance.py [--quick] [--out decay_with_distance.png]
 """
@@ -108,7 +111,7 @@ def main(out, quick):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument("--quick", action="store_true", help="fewer networks")
     parser.add_argument("--out", default="decay_with_distance.png", help="where to write the picture")
     arguments = parser.parse_args()

@@ -1,4 +1,6 @@
-"""What do the Hessians of single layers look like while a network learns, with too few parameters and with too many?
+"""
+What do the Hessians of single layers look like while a network learns, with too few parameters and with too many?
+==================================================================================================================
 
 Two tanh networks learn scikit-learn's handwritten digits, whole batch, by Adam: one too narrow to fit its training set,
 one wide enough to fit it exactly. At a few steps the Hessian of the loss in the weights of each layer alone, a diagonal
@@ -168,7 +170,7 @@ def main(out, quick):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument("--quick", action="store_true", help="fewer samples, units and steps")
     parser.add_argument("--out", default="layerwise_spectra.png", help="where to write the picture")
     arguments = parser.parse_args()

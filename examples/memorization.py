@@ -1,4 +1,6 @@
-"""Can a monitor of layer traces tell a network that memorizes from one that learns?
+"""
+Can a monitor of layer traces tell a network that memorizes from one that learns?
+=================================================================================
 
 ReLU networks 64-32-32-10 are trained on 400 of scikit-learn's handwritten digits, on their labels, on labels of which
 a fifth were replaced by random ones, and on random labels altogether. After each epoch the trace of every layer's
@@ -155,7 +157,7 @@ def main(quick, out):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument("--quick", action="store_true", help="fewer runs and epochs: under a minute")
     parser.add_argument("--out", default="memorization.png", help="where to write the picture")
     arguments = parser.parse_args()

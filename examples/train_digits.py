@@ -1,4 +1,6 @@
-"""What does a network look like at the point where all its kinks meet?
+"""
+What does a network look like at the point where all its kinks meet?
+====================================================================
 
 Trains the small network behind `clarke.models.digits`: 3-12-12-10, ReLU, no biases, on the first
 three principal components of scikit-learn's handwritten digits, centered, so that the mean image is
@@ -91,6 +93,6 @@ def main(out):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument("--out", default="digits.npz", help="where to write the weights")
     main(parser.parse_args().out)

@@ -75,7 +75,7 @@ OWNERS = {
     | {"claims"},
     "cvxpy": {"projection.py"},
     "networkx": {"network.py"},
-    "matplotlib": {"plots.py"},
+    "matplotlib": {"plots.py", "profiles.py"},
     "torch": {"audit.py", "importers"},
     "jax": {"audit.py"},
 }
