@@ -95,6 +95,7 @@ def _parser():
     _at(a, "default: 0 for digits, near 0 for FILE.nnet")
     a.add_argument("--units", type=int, metavar="K", help="of FILE.nnet, go where K units vanish; default: all inputs")
     a.add_argument("--output", metavar="FILE", help="where the picture goes; default study.png, with --json none")
+    a.add_argument("--html", metavar="FILE", help="also write one self-contained page, with a slice that answers")
     a.add_argument("--no-plot", action="store_true", help="draw nothing")
     _tol(a)
     _limit(a, MAX_CHAMBERS)
@@ -152,9 +153,15 @@ def _study(args):
     picture = None if args.no_plot or (args.json and not args.output) else args.output or "study.png"
     if picture:
         _require_drawable(Path(picture))
+    if args.html and not Path(args.html).absolute().parent.is_dir():
+        raise ValueError(f"--html {args.html}: there is no directory {Path(args.html).parent}")
     function, x, name, output = _question(args)
     found = study(function, x, output=output, tol=args.tol, name=name, max_chambers=args.max_chambers)
     print(_json(found.to_dict()) if args.json else found)
+    if args.html:
+        found.to_html(args.html)
+        if not args.json:
+            print(f"\npage            {args.html}")
     if picture:
         found.plot().savefig(picture, dpi=300)
         if not args.json:

@@ -9,6 +9,7 @@ import re
 import textwrap
 from dataclasses import dataclass, field
 from math import isfinite
+from pathlib import Path
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from .limiting import (
     limiting_hessians,
     limiting_jacobians,
 )
+from .page import page
 from .projection import MinNormElement, eigenvalue_interval, min_norm_element
 
 WIDTH = 80  # columns of the printed report
@@ -102,6 +104,10 @@ class Study:
         from . import plots  # matplotlib is an extra
 
         return plots.study_figure(self) if ax is None else plots.regions(self, ax)
+
+    def to_html(self, path) -> None:
+        """Write one self-contained HTML page: the report, tables, a slice whose regions answer when pointed at."""
+        Path(path).write_text(page(self), encoding="utf-8")
 
 
 def study(f, x, *, output=None, tol=TOL, name=None, max_chambers=MAX_CHAMBERS, mapper=map) -> Study:

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
 
-from clarke import layers, plots
+from clarke import layers, plots, slices
 from clarke.blocks import hessian_blocks
 from clarke.graph import from_function
 from clarke.limiting import limiting_gradients
@@ -160,7 +160,7 @@ def test_a_curved_guard_is_followed_to_second_order_of_the_grid():
     assert not piece.exact
     assert sum(map(area, piece.polygons)) == pytest.approx(4, rel=1e-9)
     above = sum(area(p) for p, own in zip(piece.polygons, piece.patterns, strict=True) if own == "+")
-    cell = 2 / plots.GRID
+    cell = 2 / slices.GRID
     assert above == pytest.approx(2 - 2 / 3, abs=cell**2)
     ends = piece.walls.reshape(-1, 2)
     assert np.abs(ends[:, 1] - ends[:, 0] ** 2).max() <= cell**2 / 4
@@ -171,7 +171,7 @@ def test_a_saddle_inside_one_cell_is_cut_without_overlap():
     piece = plots.slice_polygons(lambda x: anp.abs(x[0] * x[1]), [0.013, 0.017], radius=1.0)
     assert sum(map(area, piece.polygons)) == pytest.approx(4, rel=1e-9)
     plus = sum(area(p) for p, own in zip(piece.polygons, piece.patterns, strict=True) if own == "+")
-    assert plus == pytest.approx(2 + 2 * 0.013 * 0.017, abs=2 * (2 / plots.GRID) ** 2)
+    assert plus == pytest.approx(2 + 2 * 0.013 * 0.017, abs=2 * (2 / slices.GRID) ** 2)
 
 
 @pytest.mark.parametrize("far", [1e-3, 1.0, 40.0])
@@ -277,7 +277,7 @@ def test_coordinates_are_those_of_x_in_the_plane_and_displacements_beyond(ax):
 def test_many_regions_are_not_labeled_and_neighbors_differ_in_color(digits_study, ax):
     digits_study.plot(ax)
     assert not ax.texts
-    piece = plots.slice_polygons(digits_study.graph, digits_study.x, basis=plots._plane_of(digits_study))
+    piece = plots.slice_polygons(digits_study.graph, digits_study.x, basis=slices.plane_of(digits_study))
     (fills,) = (c for c in ax.collections if isinstance(c, PolyCollection))
     colors = fills.get_facecolors()
     for start, end in piece.walls:
