@@ -28,7 +28,7 @@ from .claims.statements import plain
 from .counting import characteristic_polynomial
 from .fan import MAX_CHAMBERS
 from .graph import point
-from .importers.nnet import from_nnet
+from .importers import load
 from .kinks import TOL
 from .models import digits
 from .primitives import HiddenBranch, UnsupportedPrimitive
@@ -91,9 +91,9 @@ def _parser():
         return added
 
     a = command("study", _study, "Everything about one point of one function")
-    a.add_argument("model", nargs="?", metavar="MODEL", help="FILE.nnet or module:function; default: digits")
-    _at(a, "default: 0 for digits, near 0 for FILE.nnet")
-    a.add_argument("--units", type=int, metavar="K", help="of FILE.nnet, go where K units vanish; default: all inputs")
+    a.add_argument("model", nargs="?", metavar="MODEL", help="FILE.nnet, FILE.onnx or module:function; default: digits")
+    _at(a, "default: 0 for digits, a vertex near 0 for a FILE")
+    a.add_argument("--units", type=int, metavar="K", help="of a FILE, go where K units vanish; default: all inputs")
     a.add_argument("--output", metavar="FILE", help="where the picture goes; default study.png, with --json none")
     a.add_argument("--html", metavar="FILE", help="also write one self-contained page, with a slice that answers")
     a.add_argument("--no-plot", action="store_true", help="draw nothing")
@@ -183,23 +183,33 @@ def _question(args):
     """(function, point, name, output) that the model and --at stand for."""
     model = args.model
     at = None if args.at is None else _point(args.at)
-    if args.units is not None and (at is not None or model is None or not model.endswith(".nnet")):
-        raise ValueError("--units chooses the point of a FILE.nnet; it goes with neither --at nor another model")
+    is_file = model is not None and model.lower().endswith((".nnet", ".onnx"))
+    if args.units is not None and (at is not None or not is_file):
+        raise ValueError("--units chooses the point of a FILE; it goes with neither --at nor another model")
     if model is None:
         network = digits()
         loss, logits = network.function(wrt="x"), network.function(wrt="x", output="y")
         return loss, network.point("x") if at is None else at, "digits network, loss (output: logits)", logits
-    if model.endswith(".nnet"):
-        network = from_nnet(model)
-        function = network.function(wrt="x", output="y")
-        start = network.point("x")
+    if is_file:
+        network = load(model)
+        function = network.function(wrt=network.inputs, output=_output(network, model))
+        start = network.point(network.inputs)
         x = vertex(function, start, units=args.units, tol=args.tol) if at is None else at
         return function, x, Path(model).stem, None
-    function = _imported(model, "no model: FILE.nnet or module:function is")
+    function = _imported(model, "no model: FILE.nnet, FILE.onnx or module:function is")
     if at is None:
         raise ValueError(f"{model} needs a point: --at followed by numbers with commas between them, or a .npy file")
     _require_value(function, at, model)
     return function, at, model, None
+
+
+def _output(network, model):
+    """The one node that no other reads."""
+    ends = [name for name in network.nodes if not network.dag.out_degree(name)]
+    if len(ends) != 1:
+        advice = "study one of them from Python: clarke.study(network.function(wrt=..., output=...), x)"
+        raise ValueError(f"{model} has {len(ends)} outputs, {', '.join(ends)}; {advice}")
+    return ends[0]
 
 
 def _audit(args):

@@ -226,12 +226,14 @@ def test_json_has_a_list_of_scalars_on_one_line(here, capsys):
         ),
         ("study commandline_broken:f --at 1", "commandline_broken:f cannot be imported: ZeroDivisionError"),
         ("study no_such_module:f --at 1", "no_such_module:f cannot be imported: ModuleNotFoundError"),
-        ("study model.onnx --at 1", "'model.onnx' is no model: FILE.nnet or module:function is"),
+        ("study model.h5 --at 1", "'model.h5' is no model: FILE.nnet, FILE.onnx or module:function is"),
+        ("study model.onnx --at 1", "model.onnx"),
+        ("study --html nowhere/page.html", "--html nowhere/page.html: there is no directory nowhere"),
         ("study missing.nnet", "missing.nnet: cannot be read"),
         ("study broken.nnet", "broken.nnet, line 1: expected 4 counts, found 1"),
         ("study tiny.nnet --units 3", "units"),
-        ("study tiny.nnet --units 2 --at 0,0", "--units chooses the point of a FILE.nnet"),
-        ("study --units 2", "--units chooses the point of a FILE.nnet"),
+        ("study tiny.nnet --units 2 --at 0,0", "--units chooses the point of a FILE;"),
+        ("study --units 2", "--units chooses the point of a FILE;"),
         ("study --no-plot --output a.png", "--no-plot and --output contradict each other"),
         ("study --tol 2", "tol is relative to the scale of a guard"),
         ("study commandline_model:half --at 0,0 --output no/folder.png", "--output no/folder.png: there is no"),
@@ -350,4 +352,40 @@ def test_python_m_clarke_is_the_same_program():
     command = [sys.executable, "-m", "clarke"]
     done = subprocess.run([*command, "study", "nothing"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "clarke: 'nothing' is no model: FILE.nnet or module:function is\n"
+    assert done.stderr == "clarke: 'nothing' is no model: FILE.nnet, FILE.onnx or module:function is\n"
+
+
+def onnx_file(path, arrays, nodes, outputs):
+    """A file of ReLU layers of x (1, 2)."""
+    onnx = pytest.importorskip("onnx")
+    helper, held = onnx.helper, [onnx.numpy_helper.from_array(a.astype(np.float32), n) for n, a in arrays.items()]
+    x = [helper.make_tensor_value_info("x", 1, (1, 2))]
+    y = [helper.make_tensor_value_info(name, 1, shape) for name, shape in outputs.items()]
+    made = [helper.make_node(kind, inputs.split(), [out]) for kind, inputs, out in nodes]
+    graph = helper.make_graph(made, "graph", x, y, held)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path.write_bytes(model.SerializeToString())
+
+
+def test_an_onnx_file_is_studied_at_a_vertex_or_where_one_says(here, capsys):
+    W, V = np.array([[1.0, 1.0], [1.0, -1.0]]), np.array([[1.0], [2.0]])
+    layers_ = [("MatMul", "x W", "z"), ("Relu", "z", "h"), ("MatMul", "h V", "y")]
+    onnx_file(here / "net.onnx", {"W": W, "V": V}, layers_, {"y": (1, 1)})
+    report = printed(capsys, "study", "net.onnx", "--at", "0,0", "--json")
+    assert report["patterns"]["count"] == 4
+    assert sorted(report["gradients"]["values"]) == [[0.0, 0.0], [1.0, 1.0], [2.0, -2.0], [3.0, -1.0]]
+    report = printed(capsys, "study", "net.onnx", "--json")
+    assert len(report["kinks"]) == 2
+    onnx_file(here / "two.onnx", {"W": W}, layers_[:2], {"z": (1, 2), "h": (1, 2)})
+    assert printed(capsys, "study", "two.onnx", "--at", "0,0", "--json")["patterns"]["count"] == 4
+    onnx_file(
+        here / "ends.onnx", {"W": W}, [*layers_[:1], ("Relu", "z", "h"), ("Tanh", "z", "t")], {"h": (1, 2), "t": (1, 2)}
+    )
+    assert main(["study", "ends.onnx", "--at", "0,0", "--json"]) == 2
+    assert "ends.onnx has 2 outputs, h, t" in capsys.readouterr().err
+
+
+def test_a_study_writes_its_page(here, capsys):
+    assert main(["study", "commandline_model:half", "--at", "0,0", "--no-plot", "--html", "page.html"]) == 0
+    assert "page            page.html" in capsys.readouterr().out
+    assert "<svg" in (here / "page.html").read_text()
