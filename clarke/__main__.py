@@ -9,9 +9,7 @@ import json
 import os
 import re
 import sys
-import warnings
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +31,7 @@ from .kinks import TOL
 from .models import digits
 from .primitives import HiddenBranch, UnsupportedPrimitive
 from .projection import ProjectionStopped
+from .readers import read_array
 from .report import audit_dict, study
 from .shards import read_chambers, write_chambers
 from .vertices import vertex
@@ -282,7 +281,7 @@ def _point(text):
     except ValueError:
         raise ValueError(f"--at takes numbers with commas between them, or a .npy file; got {text!r}") from None
     with _about(f"--at {text}"):
-        return point(_read(Path(text)) if x is None else x)
+        return point(read_array(text) if x is None else x)
 
 
 def _imported(name, otherwise):
@@ -316,31 +315,11 @@ def _require_value(function, x, name):
         raise ValueError(f"{name} fails at the point: {type(error).__name__}: {error}") from error
 
 
-_READERS = {
-    ".npy": partial(np.lib.format.read_array, allow_pickle=False),
-    ".csv": partial(np.loadtxt, delimiter=",", ndmin=2),
-    ".json": lambda file: np.array(json.load(file)),
-}
-
-
 def _array(path, name):
-    if path.suffix not in _READERS:
-        raise ValueError(f"{name} are read from {', '.join(_READERS)} files; got {path.suffix or 'no suffix'}")
-    found = _read(path)
+    found = read_array(path)
     if found.size == 0:
         raise ValueError(f"no {name}; one a row is expected")
     return found
-
-
-def _read(path):
-    with path.open("rb") as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # numpy's of an empty file
-        try:
-            return _READERS[path.suffix](file)
-        except ValueError as error:
-            if path.suffix == ".csv":
-                raise ValueError(f"{error}; a .csv file has commas between the numbers") from error
-            raise
 
 
 def _json(value, line="\n"):

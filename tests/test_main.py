@@ -263,7 +263,7 @@ def test_json_has_a_list_of_scalars_on_one_line(here, capsys):
         ("chambers ragged.json", "ragged.json: "),
         ("chambers broken.json", "broken.json: Expecting value"),
         ("chambers objects.npy", "objects.npy: "),
-        ("chambers normals.txt", "normals.txt: normals are read from .npy, .csv, .json files; got .txt"),
+        ("chambers normals.txt", "normals.txt: arrays are read from .npy, .csv, .json files; got .txt"),
         ("chambers normals", "got no suffix"),
     ],
 )
