@@ -231,8 +231,13 @@ def _torch_operations(torch):
     def dot(a, b):
         return tensor(a) @ tensor(b) if min(np.ndim(a), np.ndim(b)) else tensor(a) * tensor(b)
 
+    def writable(index):  # torch warns of arrays that are not, as those of a recording
+        parts = index if isinstance(index, tuple) else (index,)
+        copied = tuple(np.array(part) if isinstance(part, np.ndarray) else part for part in parts)
+        return copied if isinstance(index, tuple) else copied[0]
+
     special = {
-        "getitem": lambda a, index: a[index],
+        "getitem": lambda a, index: a[writable(index)],
         "concatenate_args": lambda axis, *parts: torch.cat([tensor(p) for p in parts], dim=axis),
         "array_from_args": lambda args, kwargs, *parts: torch.stack([tensor(p) for p in parts]),
         "_array_from_scalar_or_array": lambda args, kwargs, a: tensor(a),

@@ -31,6 +31,7 @@ COMPARED = 16  # chambers, one for two kinks, in which f is evaluated again: slo
 TREE = 8  # at most so many walls: a tree of signs in the cone; beyond, deletion and restriction
 BATCH, RAYS = 2048, 16  # cones worked on together where they have so many rays each, fewer where they have more
 WALLS = 16  # of a cone, looked at together
+SLOTS = 2**32  # bytes of derivatives under all patterns of a level
 DENSE = 10**6  # entries of the guards' derivatives: beyond, they are kept by stage
 MEMBERS = 12  # of a max or min: beyond, its cones may have too many rays
 
@@ -209,10 +210,23 @@ def _first_order(skel, max_chambers, mapper):
             letters[:, stages[0].first : stages[-1].letters.stop] = np.concatenate([g.letters for g in grown])
             cones, points = rays.joined([g.cones for g in grown]), np.concatenate([g.points for g in grown])
         if not last:
+            _require_memory(len(letters), skel)
             slots = skel.advance_all(stages, letters, slots[parent])
     letters = np.concatenate([letters, np.array([c.signs for c in apart], np.int8).reshape(len(apart), kinks)])
     points = np.concatenate([points[: len(letters) - len(apart)], *(c.witness[None] for c in apart)])
     return letters.astype(int), points, flags
+
+
+def _require_memory(patterns, skel):
+    """MemoryError, and what to do, before the derivatives of all cones of a level would not fit."""
+    n, kinks = skel.germ.x.size, len(skel.germ.kinks)
+    needed = 8 * patterns * skel.size * n
+    if needed > SLOTS:
+        raise MemoryError(
+            f"{patterns:,} patterns of the first layers of {kinks} kinks in {n} variables, and more to come, take "
+            f"{needed / 2**30:.1f} GiB, above the limit of {SLOTS / 2**30:.0f} GiB; take fewer variables or samples "
+            "(network.function(wrt=...)), or ask for one element (limiting_gradient, limiting_hessian)"
+        )
 
 
 def _descended(skel, max_chambers, mapper):

@@ -664,3 +664,17 @@ def test_a_zero_bias_convolution_of_the_digits_has_16_pieces_of_thousands_of_kin
     for pattern, witness in zip(fan.patterns, fan.witnesses, strict=True):
         assert pattern == text(onp.sign(patches @ witness.reshape(9, 4))[tied].astype(int))
     assert sum(letter != "0" for letter in fan.patterns[0]) > 100
+
+
+def test_patterns_whose_derivatives_would_not_fit_say_what_to_ask_instead(monkeypatch):
+    def f(x):
+        h = np.maximum(x, 0)
+        return np.sum(np.maximum(np.sort(np.concatenate([h - 1, h[::-1] - 1])) + 1, 0))
+
+    assert clarke.local_fan(f, onp.zeros(3)).complete is not None
+    monkeypatch.setattr(fans, "SLOTS", 100)
+    monkeypatch.setattr(fans.descent, "possible", lambda: False)
+    with pytest.raises(
+        MemoryError, match=r"patterns of the first layers of \d+ kinks in 3 variables.*limiting_gradient"
+    ):
+        clarke.local_fan(f, onp.zeros(3))
