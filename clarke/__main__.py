@@ -338,6 +338,10 @@ def _claims(args):
     wanted = [args.id] if args.id else args.show[1:]
     if args.show and (args.show[0] != "show" or not wanted):
         raise ValueError(f"clarke claims show ID, and one ID or more; got {' '.join(args.show)}")
+    if args.show and args.id:
+        raise ValueError("show ID and --id both name claims; leave one out")
+    if args.pages and (wanted or args.paper or args.verdict or args.check or args.json):
+        raise ValueError("--pages writes every claim, and prints nothing; leave the other arguments out")
     if wanted:
         if unknown := [name for name in wanted if name not in {claim.id for claim in chosen}]:
             raise ValueError(f"no claim {', '.join(unknown)} among the {len(chosen)} chosen; clarke claims lists them")

@@ -29,6 +29,7 @@ from .statements import (
     case_text,
     claim,
     equal,
+    worst,
 )
 
 __all__ = [
@@ -53,4 +54,5 @@ __all__ = [
     "equal",
     "ledger",
     "verify",
+    "worst",
 ]

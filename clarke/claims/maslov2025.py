@@ -2,10 +2,12 @@
 
 from math import comb
 
+import autograd.numpy as anp
 import numpy as np
 
+from ..limiting import limiting_gradients
 from .references import dyadic
-from .statements import HOLDS, at_most, claim
+from .statements import AMENDED, HOLDS, Evidence, assume, at_most, claim, equal, worst
 
 PAPER = "maslov2025"
 
@@ -43,3 +45,70 @@ def hull(case):
         support_of_the_value=np.append(directions @ (b @ means), value),
         support_of_the_hull=np.append((directions @ means.T).max(1), -np.linalg.eigvalsh(covariances)[:, 0].min()),
     )
+
+
+def factors(rng):
+    """Covariances L L^T and M M^T, another factor, and a constant somebody proposes."""
+    n = int(rng.integers(1, 3))
+    matrices = {name: dyadic(rng, n, n) for name in ("M", "L", "other")}
+    return matrices | {"constant": int(rng.integers(0, 101))}
+
+
+def nuclear(A):
+    """|A|_*, the sum of the singular values; tr (A A^T)^{1/2}."""
+    return float(np.linalg.svd(A, compute_uv=False).sum())
+
+
+def distance(L, M):
+    """W2^2 of N(0, S) and N(0, T), S = L L^T, T = M M^T: tr S + tr T - 2 tr (S^1/2 T S^1/2)^1/2 = |L|^2 + |M|^2 -
+    2 |M^T L|_*."""
+    return np.sum(L * L) + np.sum(M * M) - 2 * nuclear(M.T @ L)
+
+
+def _in_the_factor(case):
+    L, other, M = (np.asarray(case[name], float) for name in ("L", "other", "M"))
+    n, size, root, tau = len(M), np.linalg.norm(M), L[0, 0], nuclear(M)
+    values, vectors = np.linalg.eigh(L @ L.T)
+    half = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
+    roots = np.sqrt(np.maximum(np.linalg.eigvalsh(half @ M @ M.T @ half), 0))
+    of_covariances = np.sum(L * L) + np.sum(M * M) - 2 * roots.sum()
+    slope = np.linalg.norm(L) + np.linalg.norm(other) + 2 * size
+    found = limiting_gradients(lambda v: n * v[0] ** 2 + size**2 - 2 * tau * anp.abs(v[0]), [root])
+    return worst(
+        equal(by_the_factor=distance(L, M), by_the_covariances=of_covariances),
+        at_most(
+            difference=abs(distance(L, M) - distance(other, M)), slope_times_step=slope * np.linalg.norm(L - other)
+        ),
+        at_most(limiting_gradients=np.abs(found.vectors).max(), bound=2 * n * abs(root) + 2 * tau),
+    )
+
+
+@claim(
+    "W-lip",
+    paper=PAPER,
+    place="abstract",
+    statement="The loss function is the averaged squared Wasserstein distance between the predicted Gaussian "
+    "distributions, whose mean and covariance are the parameters, and the empirical data; an autodiff-based "
+    "optimization method is used to train the model",
+    verdict=AMENDED,
+    corrected="in a factor L of the covariance L L^T the loss is locally Lipschitz, with limiting gradients at most "
+    "2 |L| + 2 (tr S)^{1/2} for data of covariance S; in the covariance it is not, where that is singular",
+    amended=_in_the_factor,
+    domain=factors,
+    counterexample={"M": [[2]], "L": [[0]], "other": [[1]], "constant": 0},
+    tolerance=1e-6,
+    share=0.4,
+)
+def lipschitz(case):
+    """What training by autodiff asks for: a constant that bounds the derivative in the parameters. For data of
+    covariance M M^T and the covariance s I the loss is n s + |M|^2 - 2 s^{1/2} tau, tau = |M|_*, of derivative n -
+    tau / s^{1/2}: for every constant there is an s, here that with derivative -(constant + 1). In the factor the
+    last term is -2 |M^T L|_*, a norm; |L|^2 adds (|L| + |L'|) |L - L'|. With covariances of at least eps I all is
+    smooth. The tolerance is the root of rounding: that of the eigenvalues where the product is singular."""
+    M, constant = np.asarray(case["M"], float), case["constant"]
+    n, tau, size = len(M), nuclear(M), np.sum(np.square(M))
+    assume(tau > 0)
+    s = (tau / (constant + n + 1)) ** 2
+    found = limiting_gradients(lambda v: n * v[0] + size - 2 * tau * anp.sqrt(v[0]), [s])
+    slope = at_most(modulus_of_the_derivative=np.abs(found.vectors).max(), proposed_constant=constant)
+    return worst(Evidence(0.0, {"variance": s}), slope)

@@ -156,9 +156,10 @@ class Verification:
 def verify(claim: Claim, *, cases: int = 20, rng=None) -> Verification:
     """Evaluate the stored counterexample again, and a seeded sample of the domain.
 
-    HOLDS: no case violates the statement. AMENDED, and FAILS with a corrected form: the counterexample violates the
-    printed statement by more than 100 tolerances, no case violates the corrected one, nor does the counterexample where
-    it meets its hypothesis. UNTESTABLE and OPEN have nothing to evaluate. rng: default_rng(0) unless told.
+    HOLDS: no case violates the statement, nor its corrected form where it has one. AMENDED, and FAILS with a corrected
+    form: the counterexample violates the printed statement by more than 100 tolerances, no case violates the corrected
+    one, nor does the counterexample where it meets its hypothesis. UNTESTABLE and OPEN have nothing to evaluate. rng:
+    default_rng(0) unless told.
     """
     reasons, drawn, met = [], 0, 0
     case = claim.counterexample
@@ -169,8 +170,9 @@ def verify(claim: Claim, *, cases: int = 20, rng=None) -> Verification:
         with suppress(OutsideHypothesis):
             if claim.amended_violation(case) > 0:
                 reasons.append("the counterexample violates the corrected statement too")
-    if claim.domain is not None and (amended or claim.verdict == HOLDS):
-        found = check(claim, claim.domain, cases=cases, rng=rng, amended=amended)
+    forms = [form for form, stands in ((False, claim.verdict == HOLDS), (True, amended)) if stands]
+    for form in forms if claim.domain is not None else ():
+        found = check(claim, claim.domain, cases=cases, rng=rng, amended=form)
         drawn, met = found.cases, found.met
         if found.counterexample is not None:
             reasons.append(f"violated by {found.violation:.3g} at {case_text(found.counterexample)}")

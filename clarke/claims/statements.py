@@ -65,6 +65,12 @@ def at_most(*, scale=1.0, **sides) -> Evidence:
     return Evidence(float(np.max((a - b) / np.maximum(scale, np.abs(b)))), sides)
 
 
+def worst(*evidences: Evidence) -> Evidence:
+    """Several comparisons at once: the largest measure, and the values of all, the last under a name that repeats."""
+    values = {name: value for evidence in evidences for name, value in evidence.values.items()}
+    return Evidence(max(evidence.measure for evidence in evidences), values)
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Claim:
     """One statement of a paper, and the evidence for its verdict.
