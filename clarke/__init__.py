@@ -65,6 +65,7 @@ from .models import conv_net, digits, mlp, recurrent, residual, residual_chain, 
 from .network import Network
 from .passes import TiedPieces, forward_values, hvp, jacobian, jvp, vjp
 from .paths import PathReport, path_report
+from .piecewise_quadratic import SquaredHingeMinimum, minimize_squared_hinges
 from .primitives import HiddenBranch, NotPiecewiseSmooth, UnsupportedPrimitive, smooth
 from .printed import DimensionError
 from .projection import (
@@ -121,6 +122,7 @@ __all__ = [
     "Region",
     "SingularElement",
     "SingularHessian",
+    "SquaredHingeMinimum",
     "Study",
     "TiedPieces",
     "TooManyChambers",
@@ -165,6 +167,7 @@ __all__ = [
     "loss_increments",
     "min_norm_element",
     "minimize",
+    "minimize_squared_hinges",
     "mlp",
     "natural_residual",
     "nearest_element",
@@ -206,7 +209,7 @@ __all__ = [
     "write_chambers",
 ]
 
-_ROOMS = ("claims", "importers", "plots")  # rooms of their own doors, opened when they are asked for
+_ROOMS = ("claims", "estimators", "importers", "plots", "profiles")  # opened when they are asked for
 
 
 def __getattr__(name):

@@ -78,6 +78,7 @@ OWNERS = {
     "matplotlib": {"plots.py", "profiles.py"},
     "torch": {"audit.py", "importers"},
     "jax": {"audit.py"},
+    "sklearn": {"estimators.py", "importers"},
 }
 
 
