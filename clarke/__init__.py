@@ -12,207 +12,73 @@ The rooms are listed in docs/house.md; every function of the walk is public here
 """
 
 from importlib import import_module
+from importlib.util import find_spec
 
-from .arrangements import Chambers, TooManyChambers, chambers
-from .audit import Audit, check_ad
-from .blocks import HessianBlocks, hessian_blocks
-from .bounds import LossIncrements, NormReport, loss_increments, norm_report
-from .counting import characteristic_polynomial, count_chambers
-from .diagnostics import (
-    coupling,
-    gauss_newton_gap,
-    participation_rank,
-    resonance,
-    spectral_density,
-    stable_rank,
-    trace_coupling,
-)
-from .differentials import Differential, differential
-from .elements import KinkError
-from .eliminations import SingularHessian, UnsuitableMethod
-from .equations import fischer_burmeister, natural_residual, root
-from .factors import Factors, outer_product_factors, outer_product_norm
-from .fan import Fan, local_fan
-from .graph import Graph, from_function
-from .inverse import InverseProduct, inverse_hessian_product
-from .kinks import Kink, active_kinks
-from .limiting import (
-    LimitingGradients,
-    LimitingHessians,
-    LimitingJacobians,
-    limiting_gradient,
-    limiting_gradients,
-    limiting_hessian,
-    limiting_hessians,
-    limiting_jacobians,
-)
-from .matrix_calculus import (
-    DerivativeCheck,
-    check_gradient,
-    check_hessian,
-    commutation,
-    duplication,
-    elimination,
-    rvec,
-    symmetrize,
-    unrvec,
-    unvec,
-    unvech,
-    vec,
-    vech,
-)
-from .models import conv_net, digits, mlp, recurrent, residual, residual_chain, transformer
-from .network import Network
-from .passes import TiedPieces, forward_values, hvp, jacobian, jvp, vjp
-from .paths import PathReport, path_report
-from .piecewise_quadratic import SquaredHingeMinimum, minimize_squared_hinges
-from .primitives import HiddenBranch, NotPiecewiseSmooth, UnsupportedPrimitive, smooth
-from .printed import DimensionError
-from .projection import (
-    BlockwiseMinNorm,
-    MinNormElement,
-    ProjectionStopped,
-    blockwise_min_norm,
-    contains,
-    eigenvalue_interval,
-    min_norm_element,
-    nearest_element,
-    support,
-)
-from .regions import Region, boundary_point, neighbors, region
-from .report import Study, study
-from .scatter import ProbeCount, probe_count, trace_variance, unrolling_bias
-from .selections import where
-from .semismooth import SingularElement, minimize, newton, newton_step
-from .shards import iter_chambers, read_chambers, write_chambers
-from .stochastic import ExpectedHessian, expected_hessian
-from .traces import LayerTraces, layer_traces
-from .vertices import vertex
+_DOORS = {
+    "arrangements": "Chambers TooManyChambers chambers",
+    "audit": "Audit check_ad",
+    "blocks": "HessianBlocks hessian_blocks",
+    "bounds": "LossIncrements NormReport loss_increments norm_report",
+    "counting": "characteristic_polynomial count_chambers",
+    "diagnostics": (
+        "coupling gauss_newton_gap participation_rank resonance spectral_density stable_rank trace_coupling"
+    ),
+    "differentials": "Differential differential",
+    "elements": "KinkError",
+    "eliminations": "SingularHessian UnsuitableMethod",
+    "equations": "fischer_burmeister natural_residual root",
+    "exact_projection": "ExactProjection",
+    "factors": "Factors outer_product_factors outer_product_norm",
+    "fan": "Fan local_fan",
+    "graph": "Graph from_function",
+    "inverse": "InverseProduct inverse_hessian_product",
+    "kinks": "Kink active_kinks",
+    "limiting": (
+        "LimitingGradients LimitingHessians LimitingJacobians limiting_gradient limiting_gradients "
+        "limiting_hessian limiting_hessians limiting_jacobians"
+    ),
+    "matrix_calculus": (
+        "DerivativeCheck check_gradient check_hessian commutation duplication elimination rvec symmetrize "
+        "unrvec unvec unvech vec vech"
+    ),
+    "models": "conv_net digits mlp recurrent residual residual_chain transformer",
+    "network": "Network",
+    "passes": "TiedPieces forward_values hvp jacobian jvp vjp",
+    "paths": "PathReport path_report",
+    "piecewise_quadratic": "SquaredHingeMinimum minimize_squared_hinges",
+    "primitives": "HiddenBranch NotPiecewiseSmooth UnsupportedPrimitive smooth",
+    "printed": "DimensionError",
+    "projection": (
+        "BlockwiseMinNorm MinNormElement ProjectionStopped blockwise_min_norm contains eigenvalue_interval "
+        "min_norm_element nearest_element prove_nearest support"
+    ),
+    "regions": "Region boundary_point neighbors region",
+    "report": "Study study",
+    "scatter": "ProbeCount probe_count trace_variance unrolling_bias",
+    "selections": "where",
+    "semismooth": "SingularElement minimize newton newton_step",
+    "shards": "iter_chambers read_chambers write_chambers",
+    "stochastic": "ExpectedHessian expected_hessian",
+    "traces": "LayerTraces layer_traces",
+    "vertices": "vertex",
+    "zonotopes": "Zonotope",
+}
+"""Room -> the public names it gives; `__init__.pyi` says the same to type checkers."""
+_ROOM = {name: room for room, names in _DOORS.items() for name in names.split()}
 
+__all__ = sorted(_ROOM)  # pyright: ignore[reportUnsupportedDunderAll]
 __version__ = "0.1.0"
-
-__all__ = [
-    "Audit",
-    "BlockwiseMinNorm",
-    "Chambers",
-    "DerivativeCheck",
-    "Differential",
-    "DimensionError",
-    "ExpectedHessian",
-    "Factors",
-    "Fan",
-    "Graph",
-    "HessianBlocks",
-    "HiddenBranch",
-    "InverseProduct",
-    "Kink",
-    "KinkError",
-    "LayerTraces",
-    "LimitingGradients",
-    "LimitingHessians",
-    "LimitingJacobians",
-    "LossIncrements",
-    "MinNormElement",
-    "Network",
-    "NormReport",
-    "NotPiecewiseSmooth",
-    "PathReport",
-    "ProbeCount",
-    "ProjectionStopped",
-    "Region",
-    "SingularElement",
-    "SingularHessian",
-    "SquaredHingeMinimum",
-    "Study",
-    "TiedPieces",
-    "TooManyChambers",
-    "UnsuitableMethod",
-    "UnsupportedPrimitive",
-    "active_kinks",
-    "blockwise_min_norm",
-    "boundary_point",
-    "chambers",
-    "characteristic_polynomial",
-    "check_ad",
-    "check_gradient",
-    "check_hessian",
-    "commutation",
-    "contains",
-    "conv_net",
-    "count_chambers",
-    "coupling",
-    "differential",
-    "digits",
-    "duplication",
-    "eigenvalue_interval",
-    "elimination",
-    "expected_hessian",
-    "fischer_burmeister",
-    "forward_values",
-    "from_function",
-    "gauss_newton_gap",
-    "hessian_blocks",
-    "hvp",
-    "inverse_hessian_product",
-    "iter_chambers",
-    "jacobian",
-    "jvp",
-    "layer_traces",
-    "limiting_gradient",
-    "limiting_gradients",
-    "limiting_hessian",
-    "limiting_hessians",
-    "limiting_jacobians",
-    "local_fan",
-    "loss_increments",
-    "min_norm_element",
-    "minimize",
-    "minimize_squared_hinges",
-    "mlp",
-    "natural_residual",
-    "nearest_element",
-    "neighbors",
-    "newton",
-    "newton_step",
-    "norm_report",
-    "outer_product_factors",
-    "outer_product_norm",
-    "participation_rank",
-    "path_report",
-    "probe_count",
-    "read_chambers",
-    "recurrent",
-    "region",
-    "residual",
-    "residual_chain",
-    "resonance",
-    "root",
-    "rvec",
-    "smooth",
-    "spectral_density",
-    "stable_rank",
-    "study",
-    "support",
-    "symmetrize",
-    "trace_coupling",
-    "trace_variance",
-    "transformer",
-    "unrolling_bias",
-    "unrvec",
-    "unvec",
-    "unvech",
-    "vec",
-    "vech",
-    "vertex",
-    "vjp",
-    "where",
-    "write_chambers",
-]
-
-_ROOMS = ("claims", "estimators", "importers", "plots", "profiles")  # opened when they are asked for
 
 
 def __getattr__(name):
-    if name in _ROOMS:
+    """A public name, or a room, when it is first asked for: `import clarke` itself reads nothing."""
+    if name in _ROOM:
+        found = globals()[name] = getattr(import_module(f".{_ROOM[name]}", __name__), name)
+        return found
+    if not name.startswith("_") and find_spec(f"{__name__}.{name}") is not None:
         return import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return [*globals(), *__all__]

@@ -18,6 +18,7 @@ import math
 from dataclasses import dataclass
 from functools import partial
 from math import prod, sqrt
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -91,9 +92,9 @@ def norm_report(network, x=None, *, pattern=None, tol=TOL) -> NormReport:
     """|H_O|_2 of one sample, H_O = J^T (diag(p) - p p^T) J over the parameters, beside every bound.
 
     network: a chain of 1-D or 2-D convolutions and dense layers with relu, poolings and reshapes between, to logits; a
-    loss on them is the softmax cross-entropy, or none is declared: targets do not enter. x: one sample, of the input's
-    shape without axis 0; by default the network's own, if it has one. For the mean loss of N samples, |mean of H_O| <=
-    mean of |H_O|.
+    loss on them is the softmax cross-entropy, or none is declared: targets, taken to sum to 1, do not enter. x: one
+    sample, of the input's shape without axis 0; by default the network's own, if it has one. For the mean loss of N
+    samples, |mean of H_O| <= mean of |H_O|.
 
     Bounds: "Lemma 2" with the exact |Q^(p)| and |T^(p)|, "Theorem 1" (1-D), "Theorem 2" (2-D), "Lemma 3" (one max
     pooling), "Lemma 4" (one average pooling), "Lemma 5" (dense head) as printed, with the smallest constants C, k, d,
@@ -189,7 +190,7 @@ def _lemma_2(chain, exact):
         exact = [layer_norm_squared(layer, True, layer is chain.layers[-1]) for layer in chain.layers]
         x2, note = x2 + 1.0, "layers on (x, 1)"
     q2 = max(_reach(layer) for layer in chain.layers)
-    return sqrt(2) * q2 * x2 * n * max(exact) ** (n - 1), note
+    return sqrt(2) * q2 * x2 * n * _power(max(exact), n - 1), note
 
 
 def _constants(convolutions):
@@ -197,7 +198,7 @@ def _constants(convolutions):
     the first layer), largest squared weight."""
     C = max(max(layer.fan[:2]) for layer in convolutions)
     k = max(max(layer.windows.window) for layer in convolutions)
-    w2 = max(float(np.max(np.abs(layer.weights))) for layer in convolutions) ** 2
+    w2 = _power(max(float(np.max(np.abs(layer.weights))) for layer in convolutions), 2)
     return C, k ** convolutions[0].sides, max(layer.places for layer in convolutions), w2
 
 
@@ -210,7 +211,7 @@ def _convolutional(chain, sides):
     (C, taps, d, w2), n = _constants(chain.layers), len(chain.layers)
     q2 = d * d if sides == 1 else C * C * taps * d
     note = "a pooling counted as norm 1" if _poolings(chain) else ""
-    return sqrt(2) * _square(chain.layers[0].x) * q2 * n * (C * C * w2 * taps * d) ** (n - 1), note
+    return sqrt(2) * _square(chain.layers[0].x) * q2 * n * _power(C * C * w2 * taps * d, n - 1), note
 
 
 def _pooled(chain, kind):
@@ -246,9 +247,11 @@ def _headed(chain, corrected):
         return NONE, "not convolutions, then a dense head"
     (C, taps, d, w2), L, P = _constants(convolutions), len(convolutions) - 1, len(dense)
     h = max(max(layer.weights.shape) for layer in dense)
-    a, b = h * h * max(float(np.max(np.abs(layer.weights))) for layer in dense) ** 2, C * C * taps * w2 * d
+    w_head = max(float(np.max(np.abs(layer.weights))) for layer in dense)
+    a, b = h * h * _power(w_head, 2), C * C * taps * w2 * d
     # where the powers are multiplied out nothing is divided by a zero a or b
-    terms = (L + 1) * a**P * b**L + P * (a ** (P - 1) * b ** (L + 1) if corrected else _over(a ** (P + 1) * b**L, b))
+    head = _power(a, P - 1) * _power(b, L + 1) if corrected else _over(_power(a, P + 1) * _power(b, L), b)
+    terms = (L + 1) * _power(a, P) * _power(b, L) + P * head
     note = "" if convolutions[0].sides == 2 else "signals as images of height 1"
     pooled = "a pooling counted as norm 1" if _poolings(chain) else ""
     value = sqrt(2) * _square(chain.layers[0].x) * C * C * taps * d * terms
@@ -260,7 +263,14 @@ def _over(numerator, b):
 
 
 def _square(x):
-    return float(np.dot(x, x))
+    with np.errstate(over="ignore"):  # an infinite bound holds
+        return float(np.dot(x, x))
+
+
+def _power(a, n):
+    """a^n, inf where that is too large for a float."""
+    with np.errstate(over="ignore"):
+        return float(np.float64(a) ** n)
 
 
 # ---------------------------------------------------------------- the sharp one
@@ -269,7 +279,7 @@ def _square(x):
 def _by_weights(layer: Layer):
     """|T|^2 <= C_in C_out k mu w^2: largest row sum times largest column sum of moduli."""
     inner, outer, taps = layer.fan
-    return inner * outer * taps * overlap(layer.windows) * float(np.max(np.abs(layer.weights))) ** 2
+    return inner * outer * taps * overlap(layer.windows) * _power(np.max(np.abs(layer.weights)), 2)
 
 
 def _sharp(chain: Chain, squares):
@@ -333,8 +343,9 @@ def loss_increments(network, optimum=None, *, sizes=None, tol=TOL) -> LossIncrem
 
     network: as for `norm_report`, with its cross-entropy declared on N >= 2 samples; they join in their order. optimum:
     a flat theta* (network.size,), where the Hessians of formula (2) are taken, one sample at a time: N C size numbers
-    are held. sizes: the k for which their differences are asked for, by default all. Losses of parameters alone do not
-    count. Also a corollary of the thesis: if all |l_i| <= W at theta the identity alone gives 2 W / (k + 1).
+    are held. sizes: the k for which their differences are asked for, by default all. Targets that do not sum to 1
+    multiply the Hessian of their sample by their sum. Losses of parameters alone do not count. Also a corollary of the
+    thesis: if all |l_i| <= W at theta the identity alone gives 2 W / (k + 1).
 
     ValueError for another network, optimum or sizes; `KinkError` where a sample has a kink at theta*.
     """
@@ -357,20 +368,31 @@ def loss_increments(network, optimum=None, *, sizes=None, tol=TOL) -> LossIncrem
     if optimum.shape != (network.size,):
         raise ValueError(f"optimum must have shape ({network.size},); got {optimum.shape}")
     every = range(1, N)
-    asked = sorted({*every} if sizes is None else {*sizes})
-    if not asked or not {*asked} <= {*every}:
-        raise ValueError(f"sizes are some of 1, ..., {N - 1}; got {sizes!r}")
+    asked = _sizes(sizes, every)
     there = network.at(optimum)
     at = _losses(there.value(logits), targets)
     roots = [
         np.hstack(scaled_rows(chain_at(there, sample, tol=tol))) for sample in network.value(source)[: asked[-1] + 1]
     ]
-    curvature = np.full(N - 1, math.nan)
+    curvature, masses = np.full(N - 1, math.nan), targets.sum(axis=1)
     for k in asked:
-        curvature[k - 1] = _difference(roots[k], roots[:k])
+        curvature[k - 1] = _difference(roots[k], roots[:k], masses[: k + 1])
     radius = float(np.linalg.norm(network.point() - optimum))
     optimal = _identity(at, np.cumsum(at) / np.arange(1, N + 1))
     return LossIncrements(*found, radius, _frozen(optimal), _frozen(curvature))
+
+
+def _sizes(sizes, every):
+    """The k asked for, in order."""
+    if sizes is None:
+        return [*every]
+    try:
+        asked = sorted({index(k) for k in sizes})
+    except TypeError:
+        asked = []
+    if not asked or not {*asked} <= {*every}:
+        raise ValueError(f"sizes is a sequence of some of 1, ..., {every[-1]}; got {sizes!r}")
+    return asked
 
 
 def _losses(logits, targets):
@@ -382,10 +404,10 @@ def _identity(losses, means):
     return np.abs(losses[1:] - means[:-1]) / np.arange(2, len(losses) + 1)
 
 
-def _difference(new, old):
-    """|B^T B - (1/k) sum_i B_i^T B_i|_2, B (C, n)."""
+def _difference(new, old, masses):
+    """|m B^T B - (1/k) sum_i m_i B_i^T B_i|_2, B (C, n); masses (k + 1,), m last."""
     stacked = np.vstack([new, *old])
-    signs = np.repeat([1.0, *([-1.0 / len(old)] * len(old))], len(new))
+    signs = np.repeat([masses[-1], *(-masses[:-1] / len(old))], len(new))
     n = stacked.shape[1]
     if n <= DENSE:
         return float(np.abs(np.linalg.eigvalsh((stacked.T * signs) @ stacked)).max())

@@ -15,10 +15,13 @@ import numpy as np
 from . import layers
 from .convolution import Windows
 from .elements import AGREE, KinkError, elements_at
-from .kinks import TOL
+from .fan import fan_of, pattern_along
+from .kinks import TOL, germ, text
 from .linearization import Linearization, Step, linearize
 from .local import carried
 from .network import Network
+from .restriction import TooManyChambers
+from .skeleton import skeleton
 
 WEIGHTED = {layers.affine: "dense", layers.conv1d: "convolution", layers.conv2d: "convolution"}
 BETWEEN = {
@@ -122,22 +125,58 @@ def chain_at(network, x=None, *, pattern=None, tol=TOL) -> Chain:
 
     ValueError for a network that is not a chain of convolutions, dense layers, relu, poolings and reshapes from one
     input to at least two logits, each layer with parameters of its own, and for a loss on it other than cross-entropy
-    (losses of parameters alone are no part of H_O). `KinkError`, naming units, at a kink, unless every piece has the
-    same Jacobian in the parameters or `pattern` is given: a letter for each active kink of the loss of the network with
-    the one sample, in its input and parameters. Ties of equal functions of the parameters are no kinks here: an empty
-    corner of an image ties in every pooling window.
+    (losses of parameters alone are no part of H_O). `KinkError`, naming units, at a kink, unless every piece that meets
+    here as the parameters move has the same Jacobian in them, or `pattern` is given: a letter for each active kink of
+    the loss of the network with the one sample, in its input and parameters. Ties of equal functions of the parameters
+    are no kinks here: an empty corner of an image ties in every pooling window.
     """
     single, calls, logits = _one_sample(network, x)
-    if pattern is None and _only_mute_ties(single, calls, tol):
+    if pattern is not None:
+        _, ((_, lin),), _, _ = elements_at(single, pattern, None, None, tol)
+        return _chain(single, lin, calls, logits)
+    if _only_mute_ties(single, calls, tol):
         return _chain(single, linearize(single), calls, logits)
-    _, elements, _, _ = elements_at(single, pattern, None, None, tol)
-    first, *rest = (_chain(single, lin, calls, logits) for _, lin in elements)
-    rows = [J for _, J in rows_of(first)] if rest else []
-    for other in rest:
-        for J, (name, found) in zip(rows, rows_of(other), strict=True):
-            if np.abs(J - found).max() > AGREE * np.abs(J).max():
-                raise KinkError(f"the Jacobian in {name!r} differs between the pieces that meet here; pass pattern=")
-    return first
+    return _agreeing(single, calls, logits, tol)
+
+
+def _agreeing(single, calls, logits, tol):
+    """The chain on one piece, when all that meet have one Jacobian in the parameters; else `KinkError`.
+
+    Pieces along a few directions are compared first: at most kinks two of them differ, and listing all can be long.
+    """
+    here = germ(single.function(), single.point(), tol=tol)
+    if not here.kinks:
+        return _chain(single, linearize(single), calls, logits)
+    names = ", ".join(kink.name for kink in here.kinks[:12])
+    names += f" and {len(here.kinks) - 12} more" if len(here.kinks) > 12 else ""
+    way = "pass pattern=, a letter for each kink of the loss at this sample alone, in its input and parameters"
+    skel, found = skeleton(here), []
+
+    def compare(patterns):
+        _, elements, _, _ = elements_at(single, None, dict.fromkeys(patterns, 1.0 / len(patterns)), here.kinks, tol)
+        for _, lin in elements:
+            chain = _chain(single, lin, calls, logits)
+            rows = dict(rows_of(chain))
+            found.append((chain, rows))
+            first = found[0][1]
+            if len(found) > 1:
+                found.pop()
+            for name, J in rows.items():
+                if np.abs(J - first[name]).max() > AGREE * np.abs(first[name]).max():
+                    raise KinkError(
+                        f"the Jacobian in {name!r} differs between the pieces that meet at {names}; {way}", here.kinks
+                    )
+
+    directions = np.random.default_rng(0).standard_normal((3, here.x.size))
+    compare(sorted({text(pattern_along(skel, direction)) for direction in (None, *directions)}))
+    try:
+        fan = fan_of(skel)
+    except TooManyChambers as error:
+        raise KinkError(f"{error.count} pieces or more meet at {names}; {way}", here.kinks) from error
+    if not fan.complete:
+        raise KinkError(f"the list of pieces that meet at {names} is incomplete ({fan.reason}); {way}", here.kinks)
+    compare(fan.patterns)
+    return found[0][0]
 
 
 def _core(fun):

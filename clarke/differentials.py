@@ -96,8 +96,8 @@ class Differential:
         array = np.asarray(x)
         if array.dtype.kind not in ("biufc" if complex_too else "biuf"):
             raise ValueError(f"x must hold real numbers; got dtype {array.dtype}")
-        if not np.all(np.isfinite(array)):
-            raise ValueError("x must be finite")
+        if not array.size or not np.all(np.isfinite(array)):
+            raise ValueError(f"x must be finite and nonempty; got shape {array.shape}")
         if not _fits(array.shape, self.rules.shape):
             wanted = ", ".join(map(str, self.rules.shape))
             raise ValueError(f"x must have shape ({wanted}) for {self.entry.name}; got {array.shape}")
@@ -149,8 +149,9 @@ def _parameter(name, key, kind, value, sizes):
             raise ValueError(f"{key} of {name} must be {kind}; got {type(value).__name__}")
         return value
     array, letters = np.asarray(value), kind.split()[1:]
-    if array.dtype.kind not in "biuf" or not np.all(np.isfinite(array)):
-        raise ValueError(f"{key} of {name} must hold finite real numbers; got dtype {array.dtype}")
+    if array.dtype.kind not in "biuf" or not array.size or not np.all(np.isfinite(array)):
+        came = f"dtype {array.dtype}, shape {array.shape}"
+        raise ValueError(f"{key} of {name} must hold finite real numbers, at least one; got {came}")
     known = [sizes.get(letter, letter) for letter in letters]
     if not _fits(array.shape, known):
         raise ValueError(f"{key} of {name} must have shape ({', '.join(map(str, known))}); got {array.shape}")
@@ -179,8 +180,15 @@ def _square(x):
     return np.sum(x * x)  # not a norm: analytic, and a complex step passes
 
 
+def _length(x):
+    """The root of `_square`, scaled so that no square overflows or vanishes."""
+    scale = np.max(np.abs(x.real))
+    return scale * np.sqrt(_square(x / scale)) if scale else np.sqrt(_square(x))
+
+
 def _sigmoid(z):
-    return (1 + np.tanh(z / 2)) / 2
+    """1 / (1 + exp(-z)), to relative accuracy on either side; 1 - it is that of -z."""
+    return np.exp(-_softplus(-z))
 
 
 def _softplus(z):
@@ -323,17 +331,27 @@ def _log_quadratic(A):
 
     def value(x):
         require(x.real)
-        return np.log(x @ A @ x)
+        scale, u = scaled(x)
+        return np.log(u @ A @ u) + 2 * np.log(scale)
 
     def require(x):
         if not np.any(x):
             raise ValueError("ln <A x, x> is not defined at x = 0")
 
-    def hessian(x):
-        y = A @ x / (x @ A @ x)
-        return 2 * A / (x @ A @ x) - 4 * np.outer(y, y)
+    def scaled(x):
+        scale = np.max(np.abs(x.real))  # so that <A x, x> neither overflows nor vanishes
+        return scale, x / scale
 
-    return Rules((len(A),), value, lambda x: 2 * A @ x / (x @ A @ x), hessian, require)
+    def jacobian(x):
+        scale, u = scaled(x)
+        return 2 * (A @ u) / (u @ A @ u) / scale
+
+    def hessian(x):
+        scale, u = scaled(x)
+        y = A @ u / (u @ A @ u)
+        return (2 * A / (u @ A @ u) - 4 * np.outer(y, y)) / scale / scale
+
+    return Rules((len(A),), value, jacobian, hessian, require)
 
 
 def _positive_definite(A):
@@ -349,15 +367,15 @@ def _positive_definite(A):
 )  # fmt: skip
 def _norm():
     def hessian(x):
-        u, r = x / np.linalg.norm(x), np.linalg.norm(x)
-        return (np.eye(len(x)) - np.outer(u, u)) / r
+        r = _length(x)
+        return (np.eye(len(x)) - np.outer(x / r, x / r)) / r
 
     return Rules(
         ("n",),
-        lambda x: np.sqrt(_square(x)),
-        lambda x: x / np.linalg.norm(x),
+        _length,
+        lambda x: x / _length(x),
         hessian,
-        lambda x: _require_length(np.linalg.norm(x), np.linalg.norm(x), "|x|_2"),
+        lambda x: _require_length(_length(x), _length(x), "|x|_2"),
     )
 
 
@@ -367,10 +385,10 @@ def _norm():
 )  # fmt: skip
 def _norm_cubed():
     def hessian(x):
-        r = np.linalg.norm(x)
-        return np.outer(x, x) / r + r * np.eye(len(x)) if r else np.zeros((len(x), len(x)))
+        r = _length(x)
+        return np.outer(x, x / r) + r * np.eye(len(x)) if r else np.zeros((len(x), len(x)))
 
-    return Rules(("n",), lambda x: np.sqrt(_square(x)) ** 3 / 3, lambda x: np.linalg.norm(x) * x, hessian)
+    return Rules(("n",), lambda x: _length(x) ** 3 / 3, lambda x: _length(x) * x, hessian)
 
 
 @_enter("softmax", "Example 5.18", "exp(x) / sum exp(x)")
@@ -379,14 +397,20 @@ def _softmax():
         e = np.exp(x - np.max(x.real))
         return e / np.sum(e)
 
+    def centered(s):
+        """delta_kj - s_j: 1 - s_k is the sum of the others, so that a confident s loses no digits."""
+        away = np.tile(-s, (len(s), 1))
+        np.fill_diagonal(away, (1.0 - np.eye(len(s))) @ s)
+        return away
+
     def jacobian(x):
         s = value(x)
-        return np.diag(s) - np.outer(s, s)
+        return s[:, None] * centered(s)
 
     def hessian(x):
         """s_k (delta_kj - s_j) differentiated: (delta_ki - s_i) (delta_kj - s_j) s_k - s_k J_ji."""
         s, J = value(x), jacobian(x)
-        away = np.eye(len(s)) - s
+        away = centered(s)
         return np.einsum("k,kj,ki->kji", s, away, away) - np.einsum("k,ji->kji", s, J)
 
     return Rules(("n",), value, jacobian, hessian)
@@ -404,8 +428,7 @@ def _sum_of_sines():
 )  # fmt: skip
 def _logistic(a):
     def hessian(x):
-        s = _sigmoid(a @ x)
-        return s * (1 - s) * np.outer(a, a)
+        return _sigmoid(a @ x) * _sigmoid(-(a @ x)) * np.outer(a, a)
 
     return Rules(a.shape, lambda x: _softplus(a @ x), lambda x: _sigmoid(a @ x) * a, hessian)
 
@@ -417,8 +440,8 @@ def _logistic(a):
 )  # fmt: skip
 def _log_likelihood(x, y):
     def hessian(w):
-        s = _sigmoid(-y * (w @ x))
-        return -s * (1 - s) * y**2 * np.outer(x, x)
+        z = y * (w @ x)
+        return -_sigmoid(-z) * _sigmoid(z) * y**2 * np.outer(x, x)
 
     return Rules(x.shape, lambda w: -_softplus(-y * (w @ x)), lambda w: y * _sigmoid(-y * (w @ x)) * x, hessian)
 
@@ -445,22 +468,22 @@ def _along_line(f, x, p):
 def _frobenius(A, B):
     def parts(X):
         R = A @ X - B
-        return R, np.linalg.norm(R)
+        return R, _length(R)
 
     def jacobian(X):
         R, r = parts(X)
-        return A.T @ R / r
+        return A.T @ (R / r)
 
     def hessian(X):
         R, r = parts(X)
-        G = A.T @ R / r
+        G = A.T @ (R / r)
         return (np.einsum("ik,jl->ijkl", A.T @ A, np.eye(B.shape[1])) - np.einsum("ij,kl->ijkl", G, G)) / r
 
     def require(X):
-        size = np.linalg.norm(np.abs(A) @ np.abs(X) + np.abs(B))
+        size = _length(np.abs(A) @ np.abs(X) + np.abs(B))
         _require_length(parts(X)[1], size, "|A X - B|_F")
 
-    return Rules((A.shape[1], B.shape[1]), lambda X: np.sqrt(_square(A @ X - B)), jacobian, hessian, require)
+    return Rules((A.shape[1], B.shape[1]), lambda X: _length(A @ X - B), jacobian, hessian, require)
 
 
 @_enter(
@@ -639,7 +662,7 @@ def _regularized_unit(t, lam):
     def parts(v):
         x, w, b = split(v)
         s = _sigmoid(w @ x + b)
-        slope = s * (1 - s)
+        slope = s * _sigmoid(-(w @ x + b))
         outer = slope**2 + (s - t) * slope * (1 - 2 * s)
         return np.concatenate([w, x, [1.0]]), (s - t) * slope, outer, np.concatenate([0 * x, w, [0.0]])
 

@@ -43,7 +43,10 @@ def norm_of(chain: Chain, *, method="auto") -> float:
     if method == "gram" or C < 4 or (method == "auto" and C * chain.size <= ROWS):
         gram = np.zeros((C, C))
         for _, J in rows_of(chain):
-            gram += J @ J.T
+            with np.errstate(over="ignore", invalid="ignore"):
+                gram += J @ J.T
+        if not np.all(np.isfinite(gram)):
+            raise ValueError("|H_O| is too large for floating point at this sample; scale x or the parameters down")
         return float(max(np.linalg.eigvalsh(gram)[-1], 0.0))
     return _top(lambda v: _there_and_back(chain, v), C)
 
@@ -99,7 +102,8 @@ def layer_norm_squared(layer: Layer, homogeneous=False, last=False) -> float:
 
     if into * out <= DENSE:
         small = push(np.eye(into + extra)) if into <= out else pull(np.eye(out + below))
-        return float(np.linalg.norm(small, 2)) ** 2
+        norm = float(np.linalg.norm(small, 2))
+        return norm * norm
     if into <= out:
         return _top(lambda v: pull(push(v.reshape(1, -1)))[0], into + extra)
     return _top(lambda v: push(pull(v.reshape(1, -1)))[0], out + below)

@@ -512,11 +512,14 @@ def _noise(F, x, d):
     shape, step = F(x.copy()).shape, 1e-12 * _reach(x) / REACH
     sides = []
     for side in (step, -step):
-        values = np.stack([_value(F, x + k * side * d, shape) for k in range(1, 13)])
-        levels = [
-            np.sqrt(np.mean(np.diff(values, n=k, axis=0) ** 2, axis=0) / comb(2 * k, k))  # C(2k, k) = sum of weights^2
-            for k in (6, 7, 8)
-        ]
+        with np.errstate(all="ignore"):
+            values = np.stack([_value(F, x + k * side * d, shape) for k in range(1, 13)])
+            size = np.max(np.abs(values), axis=0)
+            size = np.where((size > 0) & np.isfinite(size), size, 1.0)  # squares of what is left do not overflow
+            moves = [np.diff(values / size, n=k, axis=0) for k in (6, 7, 8)]
+            levels = [  # C(2k, k) is the sum of the squared weights
+                size * np.sqrt(np.mean(m**2, axis=0) / comb(2 * k, k)) for k, m in zip((6, 7, 8), moves, strict=True)
+            ]
         sides.append(np.max(levels, axis=0))
     found = np.fmin(*sides)
     return np.where(np.isfinite(found), found, 0.0)

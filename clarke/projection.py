@@ -13,52 +13,59 @@ semidefinite if every H_i is. For any Q in C the gap bounds the distance to P:
 the first step by <P - T, Q - P> >= 0, the second because P is in C. So the gap certifies an answer,
 whatever produced it.
 
-The projection is one nonnegative least squares, that of problem LDP in [LH74]. With a last
-coordinate of 1 appended to every v_i - T, the squared distance of (0, 1) to the cone they span is
+A hull comes in one of three forms: its elements stacked in an array; scipy LinearOperators, met through their inner
+products (`operator_hulls`); or a `Zonotope`, the sums over independent gates, met through its box (`zonotopes`).
 
-    min over w >= 0 of sum 1, s >= 0 of |s sum_i w_i (v_i - T)|^2 + (s - 1)^2 = min_w q / (1 + q),
-
-q = |sum_i w_i v_i - T|^2, at s = 1 / (1 + q); that increases in q, so w are the weights of P.
-
-[LH74] Lawson, Hanson. Solving Least Squares Problems. Prentice-Hall (1974), chapter 23.
 [BK25] Bolshim, Kugaevskikh. Inter-layer Hessian of a network as a DAG (2025), Definition 4.
 """
 
+import math
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import lru_cache
 from hashlib import blake2b
 from numbers import Real
 from typing import Any
 
 import numpy as np
-from scipy.linalg import lstsq
-from scipy.optimize import nnls
+from scipy.sparse.linalg import LinearOperator
 
-GAP = 1e-12  # with less, auto is content with nnls
+from . import zonotopes
+from .exact_projection import ExactProjection, integers, nearest_in_fractions
+from .least_norm import EPS, ProjectionStopped, active_set, gap, nnls, polish, triangle, wolfe
+from .operator_hulls import are_operators, combination, images, inner_products, read_operators
+from .zonotopes import Zonotope, box_weights
+
+GAP = 1e-14  # with less, auto is content; another route is tried otherwise
+ENOUGH = 4 * EPS  # with less, nothing more is tried: rounding moves the gap by as much
+FEW = 24  # elements below which nnls is first: its fixed cost is least
+WIDE = 0.1  # a hull whose width is a smaller share of its distance is far: its digits are in the differences
+RANGE = 1e-200  # squares below it, or above its inverse, are rescaled first
+PARAMETERS = 4000  # numbers in a problem that cvxpy compiles once for its shape: compiling grows faster than solving
+SHARE = 1e-6  # of the largest weight: an interior point gives an unused element less
 ASYMMETRY = 1e-9  # of the largest entry; sums in different order leave far less
-
-
-class ProjectionStopped(RuntimeError):
-    """The solver ended without weights; there is nothing to certify."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class MinNormElement:
     """The element of a hull nearest to a target, and how far to trust it.
 
-    element: the shape of one element; sum_i weights[i] v_i up to rounding.
-    weights: (m,), the unused and the repeated elements at 0.
+    element: the shape of one element; sum_i weights[i] v_i up to rounding. A LinearOperator, that weighted sum, where
+        the elements were LinearOperators.
+    weights: (m,), the unused and the repeated elements at 0. Of a Zonotope: x (k,) in [0, 1], the share of each gate.
     gap: (|P - T|^2 - min_i <P - T, v_i - T>) / r^2, r = max_i |v_i - T|, recomputed from the
         weights and the elements as given; 0 when every element is T. The true projection is within
-        sqrt(gap) r of `element`, its distance to T within gap r^2 / distance of `distance`.
-    infeasibility: max(|sum weights - 1|, max(-weights)).
+        sqrt(gap) r of `element`, its distance to T within gap r^2 / distance of `distance`. Of a Zonotope: over
+        all vertices, none listed; r^2 is the mean of |v - T|^2 over them, which is less.
+    infeasibility: max(|sum weights - 1|, max(-weights)); of a Zonotope how far weights leave [0, 1].
     distance: |P - T|, Euclidean (Frobenius); to more digits than the rounded `element` keeps.
-    method: "vertex" (an element is itself the projection), "nnls" or "cvxpy".
+    method: "vertex" (an element is itself the projection), "nnls", "wolfe", "active-set", "cvxpy"; "box" of a Zonotope.
     complete, reason: of the set the elements came from.
     """
 
-    element: np.ndarray
+    element: Any
     weights: np.ndarray
     gap: float
     infeasibility: float
@@ -100,18 +107,19 @@ class BlockwiseMinNorm:
 
 def min_norm_element(elements: Any, *, method: str = "auto") -> MinNormElement:
     """The element of least Euclidean (Frobenius) norm in the hull; see `nearest_element`."""
-    corners, shape, complete, reason = _read(elements, "elements")
-    return _project(corners, np.zeros(shape), method, complete, reason)
+    return _nearest(elements, None, method)
 
 
 def nearest_element(elements: Any, target: Any, *, method: str = "auto") -> MinNormElement:
-    """P = argmin |M - T| over M in conv{v_i}, T = target, in the Euclidean (Frobenius) norm.
+    """P = argmin |M - T| over M in the hull, T = target, in the Euclidean (Frobenius) norm.
 
-    elements: an array (m, ...), axis 0 indexing them, or limiting gradients, Jacobians, Hessians.
-    target: an array of the shape of one element.
-    method: "nnls", the active set of [LH74] on the problem above; "cvxpy", the definition handed to
-        Clarabel; each is then solved again on its support. "auto" is nnls and, should its gap
-        exceed 1e-12, the better of both.
+    elements: an array (m, ...), axis 0 indexing them; limiting gradients, Jacobians or Hessians; a list of scipy
+        LinearOperators of one shape (p, n), each multiplied with n columns, nothing p x n held; or a `Zonotope`.
+    target: an array of the shape of one element, or a LinearOperator where the elements are.
+    method: "nnls", "wolfe" and "active-set" are those of `least_norm`; "cvxpy" the definition handed to Clarabel; each
+        is sharpened on its support where its gap exceeds a few units of rounding or the hull is far. "auto" begins
+        with nnls for up to 24 elements, with the active set for more, and goes on to the others until a gap is at
+        most 1e-14; the best answer counts. A Zonotope has one method, its box, and takes "auto" alone.
 
     Elements with more than 2m entries are copied once. Of a hull that is small and far,
     |v_i - v_j| << |v_i - T|, a gap relative to |v_i - T|^2 says little about the place of P inside:
@@ -120,12 +128,11 @@ def nearest_element(elements: Any, target: Any, *, method: str = "auto") -> MinN
 
     Raises ValueError on bad arguments, ProjectionStopped if the solver returns no weights.
     """
-    corners, shape, complete, reason = _read(elements, "elements")
-    return _project(corners, _one("target", target, shape), method, complete, reason)
+    return _nearest(elements, target, method, targeted=True)
 
 
 def contains(elements: Any, target: Any, tol: float) -> bool:
-    """Whether the target is within Euclidean distance tol (absolute, >= 0) of the hull.
+    """Whether the target is within Euclidean distance tol (absolute, >= 0) of the hull, in any form.
 
     Rounding alone puts a member about 1e-15 max_i |v_i - T| away, so tol = 0 asks for luck. False
     speaks of the elements given: an incomplete set may have a larger hull.
@@ -135,9 +142,53 @@ def contains(elements: Any, target: Any, tol: float) -> bool:
 
 
 def support(elements: Any, direction: Any) -> float:
-    """The support function max_i <A_i, D> of the hull, D = direction of the shape of an element."""
+    """The support function max_i <A_i, D> of the hull, D = direction of the shape of an element.
+
+    Of limiting gradients it is Clarke's directional derivative f°(x; D); of a Zonotope <c, D> + sum_j max(<g_j, D>, 0).
+    """
+    if isinstance(elements, Zonotope):
+        d = _one("direction", direction, elements.center.shape).ravel()
+        gains = elements.generators.reshape(len(elements), len(d)) @ d
+        return float(elements.center.ravel() @ d + np.maximum(gains, 0).sum())
+    if are_operators(elements):
+        operators = read_operators("elements", elements)
+        return float(inner_products(operators, _one_operator("direction", direction, operators[0].shape)).max())
     corners, shape, _, _ = _read(elements, "elements")
     return float((corners @ _one("direction", direction, shape).ravel()).max())
+
+
+def prove_nearest(elements: Any, found: MinNormElement, target: Any = None, *, bits: int = 64) -> ExactProjection:
+    """Verify a projection in fractions: the optimality system of its support solved, every condition checked, exactly.
+
+    elements, target: what `found` came from, target None for 0, the elements listed; their entries are taken at their
+        exact binary value.
+    bits: the check applies where all entries are whole multiples, below 2^bits, of one power of two: small integers,
+        dyadic fractions. Wider data, operators and zonotopes get `proved=None` and the reason.
+
+    For k elements of positive weight the work is k^3 products of integers some k bits long: seconds at k = 100.
+    """
+    if isinstance(elements, Zonotope) or are_operators(elements):
+        return ExactProjection(None, None, None, 0, None, "not applicable: the elements are not listed")
+    corners, shape, _, _ = _read(elements, "elements")
+    if found.weights.shape != (len(corners),):
+        raise ValueError(f"found must have one weight an element, {len(corners)}; it has {len(found.weights)}")
+    goal = np.zeros(corners.shape[1]) if target is None else _one("target", target, shape).ravel()
+    rows, low, width = integers(np.vstack([corners, goal]), bits)
+    if rows is None:
+        reason = f"not applicable: the entries span {width} binary digits, and bits={bits}"
+        return ExactProjection(None, None, None, 0, None, reason)
+    *points, origin = rows
+    shifted = [[a - b for a, b in zip(p, origin, strict=True)] for p in points]
+    weights, square, exchanges = nearest_in_fractions(shifted, [Fraction(max(w, 0.0)) for w in found.weights.tolist()])
+    unit = Fraction(2) ** low
+    used = [(w, p) for w, p in zip(weights, points, strict=True) if w]
+    apart = (
+        Fraction(x) - unit * sum((w * p[j] for w, p in used), Fraction(0))
+        for j, x in enumerate(np.ravel(found.element).tolist())
+    )
+    error = math.sqrt(sum(a * a for a in apart))
+    reason = f"the optimality conditions hold exactly with {len(used)} positive weights"
+    return ExactProjection(True, tuple(weights), square * unit**2, exchanges, error, reason)
 
 
 def eigenvalue_interval(hessians: Any) -> tuple[float, float]:
@@ -188,6 +239,8 @@ def blockwise_min_norm(hessians: Any, sizes: Any, *, tol: float = 1e-9) -> Block
 
 def _freeze(value, *names: str) -> None:
     for name in names:
+        if isinstance(getattr(value, name), LinearOperator):
+            continue
         array = np.array(getattr(value, name), dtype=float)
         array.flags.writeable = False
         object.__setattr__(value, name, array)
@@ -220,6 +273,15 @@ def _one(name: str, given: Any, shape: tuple[int, ...]) -> np.ndarray:
     return array
 
 
+def _one_operator(name: str, given: Any, shape: tuple[int, int]) -> LinearOperator:
+    if not isinstance(given, LinearOperator):
+        given = _one(name, given, shape)
+    (operator,) = read_operators(name, [given])
+    if operator.shape != shape:
+        raise ValueError(f"{name} must have the shape {shape} of one element; got {operator.shape}")
+    return operator
+
+
 def _read(elements: Any, name: str) -> tuple[np.ndarray, tuple[int, ...], bool, str]:
     """Corners (m, size), the shape of one, complete, reason."""
     given = getattr(elements, "matrices", getattr(elements, "vectors", elements))
@@ -236,6 +298,15 @@ def _read(elements: Any, name: str) -> tuple[np.ndarray, tuple[int, ...], bool, 
 
 def _read_symmetric(hessians: Any) -> tuple[np.ndarray, bool, str]:
     """Symmetric parts (m, n, n), complete, reason."""
+    if isinstance(hessians, Zonotope):
+        raise ValueError(
+            "hessians must be listed: the least eigenvalue over a zonotope is at one of its 2^k vertices, as is each "
+            "block's place in it; pass .vertices() where k is small"
+        )
+    if are_operators(hessians):
+        raise ValueError(
+            "hessians must be matrices (m, n, n) here; got LinearOperators, of which only products are known"
+        )
     corners, shape, complete, reason = _read(hessians, "hessians")
     if len(shape) != 2 or shape[0] != shape[1]:
         came = (len(corners), *shape)
@@ -255,44 +326,81 @@ def _read_symmetric(hessians: Any) -> tuple[np.ndarray, bool, str]:
 # The projection
 
 
-def _project(
-    corners: np.ndarray,
-    target: np.ndarray,
-    method: str,
-    complete: bool,
-    reason: str,
-) -> MinNormElement:
+def _nearest(elements: Any, target: Any, method: str, targeted: bool = False) -> MinNormElement:
     if method not in ("auto", *ROUTES):
         raise ValueError(f"method must be one of {', '.join(('auto', *ROUTES))}; got {method!r}")
-    # Powers of two change no digit, and keep the squares of very large or small entries in range.
-    size = _exponent(corners, target)
-    distinct = list({blake2b(v.tobytes()).digest(): i for i, v in enumerate(corners)}.values())
-    B, t = corners[distinct], np.ldexp(target.ravel(), -size)
-    np.ldexp(B, -size, out=B)
-    # Relative to the nearest vertex, differences keep the digits that a far hull would swallow.
-    origin = B[min(range(len(B)), key=lambda i: np.linalg.norm(B[i] - t))].copy()
-    B -= origin
-    t -= origin
-    spread = _exponent(B, t)
-    np.ldexp(B, -spread, out=B)
-    np.ldexp(t, -spread, out=t)
+    if isinstance(elements, Zonotope):
+        return _on_box(elements, _one("target", target, elements.center.shape) if targeted else None, method)
+    if are_operators(elements):
+        operators = read_operators("elements", elements)
+        goal = _one_operator("target", target, operators[0].shape) if targeted else None
+        found = _project(images(operators, goal), None, method, True, "the elements were given as operators")
+        return replace(found, element=combination(operators, found.weights))
+    corners, shape, complete, reason = _read(elements, "elements")
+    goal = _one("target", target, shape).ravel() if targeted else None
+    found = _project(corners, goal, method, complete, reason)
+    return found if len(shape) == 1 else replace(found, element=found.element.reshape(shape))
 
-    used, w, gap = _solve(B, t, method)
+
+def _project(V: np.ndarray, target: np.ndarray | None, method: str, complete: bool, reason: str) -> MinNormElement:
+    """The projection onto the hull of the rows of V (m, size); target (size,), None for 0."""
+    kept = _distinct(V)
+    A = V if kept is None else V[kept]
+    squares = _squares(A, target)
+    size = spread = 0
+    if RANGE < squares[squares.argmax()] < 1 / RANGE:
+        origin = A[squares.argmin()]
+        # Relative to the nearest vertex, differences keep the digits that a far hull would swallow.
+        B = A - origin
+        t = -origin if target is None else target - origin
+    else:
+        # Powers of two change no digit, and keep the squares of very large or small entries in range.
+        target = np.zeros(A.shape[1]) if target is None else target
+        size = _exponent(A, target)
+        B, t = np.ldexp(A, -size), np.ldexp(target, -size)
+        origin = B[_squares(B, t).argmin()].copy()
+        B -= origin
+        t -= origin
+        spread = _exponent(B, t)
+        np.ldexp(B, -spread, out=B)
+        np.ldexp(t, -spread, out=t)
+        squares = _squares(B, t)
+
+    used, w, left = _solve(B, t, squares, method)
     step = w @ B
-    weights = np.zeros(len(corners))
-    weights[distinct] = w
-    with np.errstate(over="ignore"):  # a distance beyond the largest float is inf
-        distance = float(np.ldexp(np.linalg.norm(step - t), size + spread))
-    return MinNormElement(
-        element=np.ldexp(origin + np.ldexp(step, spread), size).reshape(target.shape),
-        weights=weights,
-        gap=gap,
-        infeasibility=float(max(abs(weights.sum() - 1), (-weights).max())),
-        distance=distance,
-        method=used,
-        complete=complete,
-        reason=reason,
-    )
+    apart = step - t
+    distance, element = math.sqrt(apart @ apart), step
+    if size or spread:
+        with np.errstate(over="ignore"):  # a distance beyond the largest float is inf
+            distance = float(np.ldexp(distance, size + spread))
+        element = np.ldexp(origin + np.ldexp(step, spread), size)
+    else:
+        element += origin
+    if kept is not None:
+        some, w = w, np.zeros(len(V))
+        w[kept] = some
+    infeasibility = max(abs(float(w.sum()) - 1), -float(w[w.argmin()]))
+    return MinNormElement(element, w, left, infeasibility, distance, used, complete, reason)
+
+
+def _distinct(V: np.ndarray) -> list[int] | None:
+    """Where each row occurs first; None if none is repeated. Rows whose first entries differ are not read further."""
+    if len(set(V[:, 0].tolist())) == len(V):
+        return None
+    seen: dict[bytes, int] = {}
+    for i, v in enumerate(V):
+        seen.setdefault(blake2b((v + 0.0).tobytes()).digest(), i)  # + 0.0: the two zeros are one
+    return None if len(seen) == len(V) else list(seen.values())
+
+
+def _squares(V: np.ndarray, target: np.ndarray | None) -> np.ndarray:
+    """|v_i - T|^2, a block of rows at a time."""
+    if target is None:
+        return np.einsum("ij,ij->i", V, V)  # overflow is infinite and silent
+    step = max(1, 2**17 // V.shape[1])
+    with np.errstate(over="ignore"):
+        blocks = [V[i : i + step] - target for i in range(0, len(V), step)]
+    return np.concatenate([np.einsum("ij,ij->i", X, X) for X in blocks])
 
 
 def _exponent(*arrays: np.ndarray) -> int:
@@ -300,114 +408,119 @@ def _exponent(*arrays: np.ndarray) -> int:
     return int(np.frexp(max(max(a.max(), -a.min()) for a in arrays))[1])
 
 
-def _solve(B: np.ndarray, t: np.ndarray, method: str) -> tuple[str, np.ndarray, float]:
-    """(route, weights, gap) for the rows of B, distinct, of which the nearest to t is 0."""
-    if (B @ t).max() <= 0:  # the variational inequality holds at that row
+def _solve(B: np.ndarray, t: np.ndarray, squares: np.ndarray, method: str) -> tuple[str, np.ndarray, float]:
+    """(route, weights, gap) for the rows of B, distinct, at squared distances `squares` from t, the nearest at 0."""
+    slopes = B @ t
+    if slopes[slopes.argmax()] <= 0:  # the variational inequality holds at that row
         return "vertex", np.eye(1, len(B), int(B.any(axis=1).argmin()))[0], 0.0
-    C = _triangle(B.shape, lambda columns: (B[:, columns] - t[columns]).T)
-    C /= np.linalg.norm(C, axis=0).max()
-    names = tuple(ROUTES) if method == "auto" else (method,)
-    answers = []
+    reach = math.sqrt(squares[squares.argmax()])
+    apart = float(squares[squares.argmin()])
+    own = squares + 2 * slopes  # minus `apart`: the squares of B
+    far = own[own.argmax()] - apart < WIDE**2 * apart
+    names = (method,) if method != "auto" else FEW_ORDER if len(B) <= FEW else ORDER
+    answers: list[tuple[str, np.ndarray, float]] = []
     for name in names:
-        weigh, cuts = ROUTES[name]
+        mine = []
         try:
-            w = weigh(C)
+            for w in ROUTES[name](B, t, reach):
+                mine.append((name, w, gap(B, t, reach, w)))
+                if mine[-1][2] <= ENOUGH:
+                    break
         except ProjectionStopped:
-            if name == names[-1] and not answers:
+            if name == names[-1] and not answers and not mine:
                 raise
-            continue
-        tried = [*(_polish(B, t, w, cut) for cut in cuts), w]
-        answers += [(name, x, _gap(B, t, x)) for x in tried]
-        if min(gap for _, _, gap in answers) <= GAP:
-            break
-    return min(answers, key=lambda answer: answer[2])
+        if mine:
+            best = min(mine, key=_left)
+            if far:
+                x = polish(B, t, best[1])
+                best = min(best, (name, x, gap(B, t, reach, x)), key=_left)
+            if best[2] <= GAP:
+                return best
+            answers.append(best)
+    return min(answers, key=_left)
 
 
-def _gap(B: np.ndarray, t: np.ndarray, w: np.ndarray) -> float:
-    """max_i <P - t, P - B_i> / max_i |B_i - t|^2, P = w @ B, without a copy of B."""
-    P = w @ B
-    reach = (np.einsum("ij,ij->i", B, B) - 2 * (B @ t)).max() + t @ t
-    return max(float(((P - t) @ P - (B @ (P - t)).min()) / reach), 0.0)
+def _left(answer: tuple[str, np.ndarray, float]) -> float:
+    return answer[2]
 
 
-def _triangle(shape: tuple[int, ...], slab: Callable[[slice], np.ndarray]) -> np.ndarray:
-    """R with R^T R = X^T X for the X (size, m) whose rows `columns` are slab(columns).
-
-    A long X is met a slab at a time and never formed; a short one is returned as it is. The Gram
-    matrix itself would lose half of the digits.
-    """
-    m, size = shape
-    if size <= 2 * m:
-        return slab(slice(None))
-    R = np.empty((0, m))
-    for start in range(0, size, 4 * m):
-        below = slab(slice(start, start + 4 * m))
-        R = np.asarray(np.linalg.qr(np.vstack([R, below]), mode="r"))
-    return R
-
-
-def _polish(B: np.ndarray, t: np.ndarray, w: np.ndarray, cut: float) -> np.ndarray:
-    """Weights of the projection of t onto the affine hull of the B_i with w_i > cut * max w.
-
-    Solved for the change from w, relative to the heaviest B_i, so that it sums to 0. Where weights
-    would turn negative, it goes as far as the first to reach 0 and begins again without that one.
-    """
-    x = np.where(w > cut * w.max(), w, 0)
-    while True:
-        x /= x.sum()
-        heaviest, *others = np.argsort(-x)[: np.count_nonzero(x)]
-        if not others:
-            return x
-        change = np.zeros_like(x)
-        change[others] = _regress(B, t - x @ B, heaviest, others)
-        change[heaviest] = -change.sum()
-        negative = np.flatnonzero(x + change < 0)
-        if not len(negative):
-            return (x + change) / (x + change).sum()
-        step = x[negative] / -change[negative]
-        x = np.maximum(x + step.min() * change, 0)
-        x[negative[step.argmin()]] = 0
+def _on_box(zonotope: Zonotope, target: np.ndarray | None, method: str) -> MinNormElement:
+    if method != "auto":
+        raise ValueError(f"a Zonotope has one method, its box: leave method at 'auto'; got {method!r}")
+    center = zonotope.center.ravel()
+    c = center if target is None else center - target.ravel()
+    G = zonotope.generators.reshape(len(zonotope), center.size)
+    size = _exponent(c, G) if len(G) else _exponent(c)
+    c, G = np.ldexp(c, -size), np.ldexp(G, -size)
+    best, left = np.zeros(len(G)), zonotopes.gap(G, c, np.zeros(len(G)))
+    if left > 0 and len(G):
+        for x in box_weights(G, c):
+            now = zonotopes.gap(G, c, x)
+            if now < left:
+                best, left = x, now
+            if left <= ENOUGH:
+                break
+    step = best @ G
+    return MinNormElement(
+        element=(center + np.ldexp(step, size)).reshape(zonotope.center.shape),
+        weights=best,
+        gap=left,
+        infeasibility=max(0.0, -float(best.min(initial=0)), float(best.max(initial=0)) - 1),
+        distance=float(np.ldexp(np.linalg.norm(c + step), size)),
+        method="box",
+        complete=True,
+        reason="the elements were given as a zonotope",
+    )
 
 
-def _regress(B: np.ndarray, y: np.ndarray, base: int, others: list[int]) -> np.ndarray:
-    """c with |sum_i c_i (B_i - B_base) - y| least, i in others; the shortest such c."""
-
-    def slab(columns: slice) -> np.ndarray:
-        return np.vstack([B[others, columns] - B[base, columns], y[columns]]).T
-
-    R = _triangle((len(others) + 1, len(y)), slab)
-    return lstsq(R[:, :-1], R[:, -1], lapack_driver="gelsy")[0]  # pyright: ignore
+# The definition
 
 
-def _nnls(C: np.ndarray) -> np.ndarray:
-    """The distance of (0, 1) to the cone of the columns (c_i, 1)."""
-    try:
-        x, _ = nnls(np.vstack([C, np.ones(C.shape[1])]), np.append(np.zeros(len(C)), 1))
-    except RuntimeError as error:
-        raise ProjectionStopped(f"nnls on {C.shape[1]} elements: {error} Try cvxpy.") from error
-    return x / x.sum()
-
-
-def _cvxpy(C: np.ndarray) -> np.ndarray:
-    """The definition, as one reads it."""
+def _cvxpy(B: np.ndarray, t: np.ndarray, reach: float) -> Iterator[np.ndarray]:
+    """The definition, as one reads it, at the tightest tolerances Clarabel is of use with."""
+    C = triangle(B.shape, lambda columns: (B[:, columns] - t[columns]).T) / reach
+    k, m = C.shape
+    problem, points, w = _compiled(k, m) if C.size <= PARAMETERS else _definition(k, m)
+    points.value = C
     import cvxpy as cp  # slow to import
 
-    w = cp.Variable(C.shape[1], nonneg=True)
-    total: Any = cp.sum(w) == 1  # cvxpy types == as bool
-    # The norm, not its square: near 0 the square hides half of the digits.
-    problem = cp.Problem(cp.Minimize(cp.norm(C @ w)), [total])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an inaccurate optimum is judged by its gap
         try:
-            problem.solve(solver=cp.CLARABEL, tol_gap_abs=1e-13, tol_gap_rel=1e-13, tol_feas=1e-13)
+            problem.solve(
+                solver=cp.CLARABEL,
+                tol_gap_abs=1e-13,
+                tol_gap_rel=1e-13,
+                tol_feas=1e-13,
+                ignore_dpp=C.size > PARAMETERS,
+            )
         except cp.SolverError as error:
-            raise ProjectionStopped(f"Clarabel on {C.shape[1]} elements: {error}") from error
+            raise ProjectionStopped(f"Clarabel on {m} elements: {error}") from error
     if w.value is None:
-        raise ProjectionStopped(f"Clarabel on {C.shape[1]} elements ended {problem.status!r}")
+        raise ProjectionStopped(f"Clarabel on {m} elements ended {problem.status!r}")
     x = np.maximum(w.value, 0)
-    return x / x.sum()
+    # Its interior point leaves weights of 1e-14 where there are none: the polished ones first.
+    yield from wolfe(B, t, reach, np.where(x > SHARE * x.max(), x, 0))
+    yield x / x.sum()
 
 
-# In the order that auto tries; and below which share of the largest weight a weight is none: an
-# active set leaves true zeros, an interior point only small numbers.
-ROUTES = {"nnls": (_nnls, (0,)), "cvxpy": (_cvxpy, (1e-6, 0))}
+def _definition(k: int, m: int) -> tuple[Any, Any, Any]:
+    """min |C w| over w >= 0 of sum 1: the problem, its parameter C (k, m), its variable w."""
+    import cvxpy as cp
+
+    points, w = cp.Parameter((k, m)), cp.Variable(m, nonneg=True)
+    total: Any = cp.sum(w) == 1  # cvxpy types == as bool
+    # The norm, not its square: near 0 the square hides half of the digits.
+    return cp.Problem(cp.Minimize(cp.norm(points @ w)), [total]), points, w
+
+
+_compiled = lru_cache(maxsize=32)(_definition)
+
+ROUTES: dict[str, Callable[[np.ndarray, np.ndarray, float], Iterator[np.ndarray]]] = {
+    "nnls": nnls,
+    "active-set": active_set,
+    "wolfe": wolfe,
+    "cvxpy": _cvxpy,
+}
+FEW_ORDER = ("nnls", "active-set", "wolfe", "cvxpy")
+ORDER = ("active-set", "wolfe", "nnls", "cvxpy")

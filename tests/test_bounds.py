@@ -18,7 +18,7 @@ from clarke.bounds import loss_increments, norm_report, overlap
 from clarke.chains import chain_at
 from clarke.claims.references import brute_jacobian
 from clarke.convolution import Windows
-from clarke.elements import KinkError, elements_at
+from clarke.elements import KinkError
 from clarke.factors import layer_norm_squared, norm_of, outer_product_factors, outer_product_norm
 
 POOLS = {
@@ -371,19 +371,29 @@ def test_ties_of_equal_functions_of_the_parameters_are_no_kinks(rng):
     assert norm_report(build(x, *steps)).norm == pytest.approx(twin_norm(build(x, *steps)), rel=1e-12)
 
 
-def test_a_tie_that_nobody_reads_is_harmless_and_pieces_that_differ_are_told(monkeypatch):
+def test_a_tie_that_nobody_reads_is_harmless_and_pieces_that_differ_are_told(monkeypatch, rng):
     K, W = np.array([[[1.0, -1.0]]]), np.array([[[1.0]], [[2.0]]])
     x = np.array([[[1.0, 3.0, 3.0, 2.0]]])  # the second unit is 0; the next layer has stride 2
     network = build(x, ("conv", K), ("relu",), ("conv", W, None, {"stride": 2}), ("flat",))
     assert norm_report(network).norm == pytest.approx(twin_norm(network), rel=1e-12)
     read = build(x, ("conv", K), ("relu",), ("conv", W), ("flat",))
-
-    def both(single, pattern, weights, kinks, tol):
-        return elements_at(single, None, {"+": 0.5, "-": 0.5}, kinks, tol)
-
-    monkeypatch.setattr(chains, "elements_at", both)
     with pytest.raises(KinkError, match="Jacobian in 'W1' differs"):
         norm_report(read)
+    monkeypatch.setattr(chains, "fan_of", None)  # told by a few pieces, before all 2^12 are listed
+    many = build(np.ones((1, 4)), ("dense", np.zeros((12, 4))), ("relu",), ("dense", rng.normal(size=(2, 12))))
+    with pytest.raises(KinkError, match=r"meet at relu2\[0, 0\], .* pass pattern=, a letter for each kink"):
+        norm_report(many)
+
+
+def test_a_unit_that_is_zero_and_read_by_nobody_is_no_kink_of_the_jacobian(rng):
+    """Its Hessian jumps: the derivative in W3 and W1 is the slope of the unit."""
+    W, V = rng.normal(size=(3, 4)), rng.normal(size=(2, 3))
+    W[1], V[:, 1] = 0.0, 0.0
+    steps = ("dense", W), ("relu",), ("dense", V)
+    network = build(rng.normal(size=(1, 4)), *steps)
+    assert norm_report(network).norm == pytest.approx(twin_norm(network), rel=1e-12)
+    with pytest.raises(KinkError):
+        hessian_blocks(build(network.value("x"), *steps, targets=np.eye(2)[:1]))
 
 
 # ---------------------------------------------------------------- the bounds
@@ -697,6 +707,31 @@ def test_the_second_order_terms_are_those_of_formula_2(rng, monkeypatch):
     assert loss_increments(zero, zero.point()).curvature.tolist() == [0.0]
 
 
+def test_targets_that_do_not_sum_to_one_weigh_the_hessian_of_their_sample(rng):
+    one = sampled(rng)
+    masses = rng.normal(size=12)  # negative ones too: nothing in the loss forbids them
+    weighed = build(one.value("x"), *_steps(one), targets=_targets(one) * masses[:, None])
+    H = [m * outer_product_factors(one, x).hessian() for m, x in zip(masses, one.value("x"), strict=True)]
+    found = loss_increments(weighed, weighed.point())
+    np.testing.assert_allclose(
+        found.curvature, [np.linalg.norm(H[k] - sum(H[:k]) / k, 2) for k in range(1, 12)], rtol=1e-9
+    )
+    for k in (0, 5):  # H_O by another room: the Gauss-Newton part of the loss of one sample
+        alone = build(one.value("x")[k : k + 1], *_steps(one), targets=masses[k] * _targets(one)[k : k + 1])
+        gauss_newton = clarke.hessian_blocks(alone).gauss_newton.dense(alone.parameters)
+        np.testing.assert_allclose(gauss_newton, H[k], atol=1e-12 * np.abs(H[k]).max())
+
+
+def test_what_is_too_large_for_a_float_is_an_infinite_bound_or_a_refusal():
+    steep = build(np.array([[1e200, 1e199]]), ("dense", 1e-200 * np.eye(2)), ("relu",), ("dense", np.eye(2)))
+    with pytest.raises(ValueError, match=r"\|H_O\| is too large for floating point at this sample"):
+        norm_report(steep)
+    sure = norm_report(build(np.array([[1e100, 1e99]]), *[("dense", 1e100 * np.eye(2)), ("relu",)] * 2))
+    assert sure.norm == 0
+    assert sure["sharp"].value == math.inf
+    assert all(bound.holds is not False for bound in sure.bounds)
+
+
 # ---------------------------------------------------------------- arguments
 
 
@@ -753,7 +788,7 @@ def test_wrong_arguments_are_named(rng):
     many = sampled(rng)
     refused("pass optimum with it", many, sizes=[1], **call)
     refused(f"optimum must have shape ({many.size},)", many, np.ones(3), **call)
-    refused("sizes are some of 1, ..., 11; got [12]", many, many.point(), sizes=[12], **call)
-    refused("sizes are some of 1, ..., 11; got []", many, many.point(), sizes=[], **call)
+    for sizes in ([12], [], 3, [2.0], [[1]], "1"):
+        refused(f"sizes is a sequence of some of 1, ..., 11; got {sizes!r}", many, many.point(), sizes=sizes, **call)
     with pytest.raises(KinkError):
-        loss_increments(many, np.concatenate([[1.0, 0, -1], np.zeros(3), [0.0, 1], many.point()[8:]]) * 0)
+        loss_increments(many, np.concatenate([np.zeros(8), many.point()[8:]]))

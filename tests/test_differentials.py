@@ -342,6 +342,39 @@ def test_least_squares_are_solved_where_the_gradient_vanishes():
     assert np.abs(f.gradient(np.linalg.lstsq(A, y)[0])).max() < 1e-13
 
 
+@pytest.mark.parametrize("size", [1e-200, 1e-160, 1e160, 1e200])
+def test_lengths_neither_overflow_nor_vanish(size):
+    """Each is homogeneous: the derivative of order k at size x is size^(degree - k) times that at x."""
+    x, A = np.array([3.0, 4.0]), np.array([[2.0, 0.5], [0.5, 1.0]])
+    for f in (differential("norm"), differential("frobenius", A=two, B=np.zeros((2, 1)))):
+        at = x.reshape(-1, 1) if f.entry.name == "frobenius" else x
+        assert f(size * at) == pytest.approx(size * 5, rel=1e-14)
+        np.testing.assert_allclose(f.gradient(size * at), at / 5, rtol=1e-14)
+        np.testing.assert_allclose(f.hessian(size * at) * size, f.hessian(at), rtol=1e-12, atol=1e-15)
+    f = differential("log_quadratic", A=A)
+    assert f(size * x) == pytest.approx(f(x) + 2 * np.log(size), rel=1e-14)
+    np.testing.assert_allclose(f.gradient(size * x) * size, f.gradient(x), rtol=1e-14)
+    np.testing.assert_allclose(
+        differential("norm_cubed").hessian(size * x) / size, [[34 / 5, 12 / 5], [12 / 5, 41 / 5]]
+    )
+
+
+def test_small_probabilities_keep_their_digits():
+    """s (1 - s) is exp(-|z|) / (1 + exp(-|z|))^2, and the smaller of two probabilities counts as much."""
+    for z in (-700.0, -50.0, -3.0, 0.0, 3.0, 50.0, 700.0):
+        small, both = np.exp(-abs(z)), 1 / (1 + np.exp(-abs(z)))
+        slope = small * both**2
+        logistic, unit = differential("logistic", a=[1.0]), differential("regularized_unit", t=1.0, lam=0.0)
+        assert logistic.gradient([z])[0] == pytest.approx(both if z > 0 else small * both, rel=1e-13)
+        assert logistic.hessian([z])[0, 0] == pytest.approx(slope, rel=1e-13)
+        likelihood = differential("log_likelihood", x=[1.0], y=-1.0)
+        assert likelihood.hessian([z])[0, 0] == pytest.approx(-slope, rel=1e-13)
+        missed = logistic.gradient([z])[0] - 1.0
+        assert unit.gradient([1.0, z, 0.0])[2] == pytest.approx(missed * slope, rel=1e-13, abs=1e-300)
+        J = differential("softmax").jacobian([z, 0.0])
+        np.testing.assert_allclose(J, slope * np.array([[1, -1], [-1, 1]]), rtol=1e-13)
+
+
 # ---------------------------------------------------------------- refusals
 
 two = np.eye(2)
@@ -354,8 +387,14 @@ two = np.eye(2)
         (lambda: differential("linear"), r"linear takes the parameters \(c: array n\); got \(\)"),
         (lambda: differential("norm", c=1), r"norm takes the parameters \(none\); got \(c\)"),
         (lambda: differential("linear", c=two), r"c of linear must have shape \(n\); got \(2, 2\)"),
-        (lambda: differential("linear", c=[1, np.nan]), "c of linear must hold finite real numbers; got dtype float64"),
-        (lambda: differential("linear", c=[1j]), "c of linear must hold finite real numbers; got dtype complex128"),
+        (
+            lambda: differential("linear", c=[1, np.nan]),
+            "c of linear must hold finite real numbers, at least one; got dtype float64",
+        ),
+        (
+            lambda: differential("linear", c=[1j]),
+            "c of linear must hold finite real numbers, at least one; got dtype complex128",
+        ),
         (lambda: differential("residual", A=two, b=np.ones(3)), r"b of residual must have shape \(2\); got \(3,\)"),
         (
             lambda: differential("quadratic_form", A=two[:1]),
@@ -371,6 +410,8 @@ two = np.eye(2)
         (lambda: differential("norm")(two), r"x must have shape \(n\) for norm; got \(2, 2\)"),
         (lambda: differential("det")(two[:1]), r"x must have shape \(n, n\) for det; got \(1, 2\)"),
         (lambda: differential("norm")([np.inf]), "x must be finite"),
+        (lambda: differential("softmax")([]), r"x must be finite and nonempty; got shape \(0,\)"),
+        (lambda: differential("linear", c=[]), r"at least one; got dtype float64, shape \(0,\)"),
         (lambda: differential("norm")(["a"]), "x must hold real numbers; got dtype <U1"),
         (lambda: differential("norm").gradient([1j]), "x must hold real numbers; got dtype complex128"),
         (lambda: differential("norm").first([1.0], [1.0, 2.0]), r"h must be real, of the shape \(1,\) of x"),

@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -95,6 +97,27 @@ def test_only_the_command_line_imports_the_importers():
 
 def test_no_room_shares_its_name_with_a_public_function():
     assert not {r.removesuffix(".py") for r in rooms()} & set(clarke.__all__)
+
+
+def test_type_checkers_see_the_same_doors():
+    """__init__.pyi imports each public name from the room that __init__.py opens for it."""
+    stub = ast.parse((PACKAGE / "__init__.pyi").read_text())
+    seen = {alias.name: n.module for n in stub.body if isinstance(n, ast.ImportFrom) for alias in n.names}
+    assert seen == clarke._ROOM
+    assert sorted(seen) == clarke.__all__
+
+
+def test_importing_the_package_opens_no_room():
+    code = "import sys, clarke; print(*sorted(m for m in sys.modules if m.startswith(('clarke.', 'numpy', 'scipy'))))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.split() == []
+
+
+def test_what_is_no_room_is_no_attribute():
+    assert clarke.layers.squared_error
+    assert "min_norm_element" in dir(clarke)
+    with pytest.raises(AttributeError, match="module 'clarke' has no attribute 'leyers'"):
+        clarke.leyers  # noqa: B018
 
 
 def test_every_public_name_is_there_documented_and_sorted():

@@ -425,6 +425,16 @@ def test_fast_oscillations_are_resolved():
             assert found.tolerance < 1e-7 * frequency
 
 
+@pytest.mark.parametrize("size", [1e-150, 1e150])
+def test_values_whose_squares_leave_the_floats_are_checked(size):
+    def f(x):
+        return size * np.sum(x**2)
+
+    x = np.array([1.0, 2.0])
+    assert check_gradient(f, 2 * size * x, x, method="differences")
+    assert not check_gradient(f, 2.001 * size * x, x, method="differences")
+
+
 def test_the_checks_do_not_disturb_what_they_are_given():
     x = np.array([1.0, 2.0])
 

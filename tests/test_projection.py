@@ -18,7 +18,7 @@ from hypothesis.extra.numpy import arrays
 from oracles import wolfe_min_norm_point
 from scipy.linalg import hadamard
 
-from clarke import projection
+from clarke import least_norm, projection
 from clarke.projection import (
     ProjectionStopped,
     blockwise_min_norm,
@@ -29,8 +29,8 @@ from clarke.projection import (
     support,
 )
 
-METHODS = ["auto", "nnls", "cvxpy"]
-GAP = 1e-12  # the accuracy promised
+METHODS = ["auto", "nnls", "wolfe", "active-set", "cvxpy"]
+GAP = 1e-14  # the accuracy promised
 law = settings(deadline=None)
 slow_law = settings(deadline=None, max_examples=30)
 
@@ -137,11 +137,12 @@ def test_the_nearest_element_is_the_one_wolfe_finds_in_exact_arithmetic(case):
     assert abs(r.distance - d) <= min(gap / d if d else np.inf, np.sqrt(gap)) + slack
 
 
+@pytest.mark.parametrize("method", ["nnls", "wolfe", "active-set"])
+@given(case=hulls())
 @slow_law
-@given(hulls())
-def test_the_active_set_and_the_definition_agree(case):
+def test_every_active_set_agrees_with_the_definition(method, case):
     V, T = case
-    ours, readable = (nearest_element(V, T, method=name) for name in ("nnls", "cvxpy"))
+    ours, readable = (nearest_element(V, T, method=name) for name in (method, "cvxpy"))
     assert ours.gap <= GAP
     assert readable.gap <= GAP
     near = np.sqrt([ours.gap + rounding(V), readable.gap + rounding(V)]).sum() * reach(V, T)
@@ -298,14 +299,29 @@ def hard_hulls():
     yield "entries from 1e-150 to 1e150", 10 ** rng.uniform(-150, 150, (20, 30)), 0
     yield "tiny", 1e-150 * (normal(20, 30) + 0.3), 0
     yield "huge", 1e150 * (normal(20, 30) + 0.3), 0
+    near = np.repeat(normal(20, 30), 15, axis=0) + 0.3
+    yield "repeated", near[rng.permutation(300)], 0
+    yield "nearly repeated", near + 1e-9 * normal(300, 30), 0
+    yield "a line and noise", np.outer(normal(200), normal(40)) + 1e-7 * normal(200, 40) + 0.1, 0
+    yield "rows from 1e-8 to 1e8", normal(300, 30) * 10 ** rng.uniform(-8, 8, (300, 1)), 0
+    yield "at the threshold of holding 0", normal(400, 200), 0
     yield "far", normal(20, 30) + 1e6 * np.eye(30)[0], 0
     yield "positive semidefinite", hessians @ hessians.swapaxes(1, 2), 0
 
 
 @pytest.mark.parametrize(("V", "T"), [pytest.param(V, T, id=name) for name, V, T in hard_hulls()])
 def test_the_gap_stays_below_the_promise_whatever_the_hull(V, T):
-    for method in METHODS if V.size <= 20_000 else ["nnls"]:
+    for method in METHODS if V.size <= 20_000 else ["auto", "nnls"]:
         r = nearest_element(V, np.broadcast_to(T, V.shape[1:]), method=method)
+        assert r.gap <= GAP
+        assert r.infeasibility <= rounding(V)
+
+
+@pytest.mark.parametrize(("m", "size"), [(2000, 200), (2000, 50), (250, 10_000), (1000, 300)])
+def test_the_gap_stays_below_the_promise_at_size(m, size):
+    V = np.random.default_rng(m + size).standard_normal((m, size))
+    for shift in (0, 0.5):
+        r = min_norm_element(V + shift)
         assert r.gap <= GAP
         assert r.infeasibility <= rounding(V)
 
@@ -355,45 +371,62 @@ def test_long_elements_are_copied_once():
 # The routes
 
 
+TRIANGLE = np.array([[1.0, 2], [1, -1], [5, 0]])
+
+
+def uniform(B, t, reach):
+    yield np.full(len(B), 1 / len(B))
+
+
+def stop(B, t, reach):
+    raise ProjectionStopped("stopped")
+    yield
+
+
 def test_a_solver_that_errs_is_found_out_and_replaced(monkeypatch):
-    def uniform(C):
-        return np.full(C.shape[1], 1 / C.shape[1])
-
-    monkeypatch.setitem(projection.ROUTES, "nnls", (uniform, ()))
-    V = np.array([[1.0, 2], [1, -1], [5, 0]])
-    wrong = min_norm_element(V, method="nnls")
-    gap, square = exact_gap(V, [0, 0], wrong.weights)
-    assert wrong.gap == pytest.approx(float(gap / square), rel=rounding(V))
+    monkeypatch.setitem(projection.ROUTES, "nnls", uniform)
+    wrong = min_norm_element(TRIANGLE, method="nnls")
+    gap, square = exact_gap(TRIANGLE, [0, 0], wrong.weights)
+    assert wrong.gap == pytest.approx(float(gap / square), rel=rounding(TRIANGLE))
     assert wrong.gap > 0.1
-    right = min_norm_element(V)
-    assert right.method == "cvxpy"
+    right = min_norm_element(TRIANGLE)
+    assert right.method == "active-set"
     assert right.gap <= GAP
-    np.testing.assert_allclose(right.element, [1, 0], atol=rounding(V) * 5)
+    np.testing.assert_allclose(right.element, [1, 0], atol=rounding(TRIANGLE) * 5)
 
 
-def test_auto_survives_either_solver_stopping(monkeypatch):
-    def stop(C):
-        raise ProjectionStopped("stopped")
-
-    def uniform(C):
-        return np.full(C.shape[1], 1 / C.shape[1])
-
-    V = np.array([[1.0, 2], [1, -1], [5, 0]])
-    monkeypatch.setitem(projection.ROUTES, "nnls", (stop, ()))
-    assert min_norm_element(V).method == "cvxpy"
-    monkeypatch.setitem(projection.ROUTES, "cvxpy", (stop, ()))
+def test_auto_survives_all_solvers_but_one_stopping(monkeypatch):
+    for name in ("nnls", "active-set", "wolfe"):
+        monkeypatch.setitem(projection.ROUTES, name, stop)
+    assert min_norm_element(TRIANGLE).method == "cvxpy"
+    monkeypatch.setitem(projection.ROUTES, "cvxpy", stop)
     with pytest.raises(ProjectionStopped):
-        min_norm_element(V)
-    monkeypatch.setitem(projection.ROUTES, "nnls", (uniform, ()))
-    assert min_norm_element(V).gap > 0.1
+        min_norm_element(TRIANGLE)
+    monkeypatch.setitem(projection.ROUTES, "nnls", uniform)
+    assert min_norm_element(TRIANGLE).gap > 0.1
 
 
-def test_the_definition_is_solved_well_before_any_polish(monkeypatch):
+def test_auto_begins_with_nnls_for_few_elements_and_with_faces_for_many(monkeypatch):
+    V = np.random.default_rng(5).standard_normal((60, 4)) + 1
+    assert min_norm_element(V[:24]).method == "nnls"
+    assert min_norm_element(V).method == "active-set"
+    monkeypatch.setitem(projection.ROUTES, "active-set", uniform)
+    assert min_norm_element(V).method == "wolfe"
+
+
+def test_the_definition_is_solved_well_before_any_polish():
     """0 on a face, and three elements that the face alone keeps from carrying weight."""
-    solve, _ = projection.ROUTES["cvxpy"]
-    monkeypatch.setitem(projection.ROUTES, "cvxpy", (solve, ()))
     V = np.array([[0, 1, 0], [0, 0, 1], [0, -1, 0], [0, 0, -1], [1, 0, 0], [5, 19, 0], [1, 1, 0]])
-    assert min_norm_element(V, method="cvxpy").gap <= GAP
+    w = next(projection.ROUTES["cvxpy"](V, np.zeros(3), reach(V, 0)))
+    assert least_norm.gap(V, np.zeros(3), reach(V, 0), w) <= 1e-12
+
+
+def test_cvxpy_compiles_the_definition_once_for_a_shape():
+    rng = np.random.default_rng(6)
+    projection._compiled.cache_clear()
+    for _ in range(3):
+        assert min_norm_element(rng.standard_normal((6, 5)) + 1, method="cvxpy").gap <= GAP
+    assert projection._compiled.cache_info().misses == 1
 
 
 def test_a_stopped_solver_says_so(monkeypatch):
@@ -403,16 +436,16 @@ def test_a_stopped_solver_says_so(monkeypatch):
     def broken(*arguments, **options):
         raise cvxpy.SolverError("no luck")
 
-    V = np.array([[1.0, 2], [1, -1], [5, 0]])
-    monkeypatch.setattr(projection, "nnls", exhausted)
-    with pytest.raises(ProjectionStopped, match=r"nnls on 3 elements: Maximum .* Try cvxpy"):
-        min_norm_element(V, method="nnls")
+    monkeypatch.setattr(least_norm, "lawson_hanson", exhausted)
+    with pytest.raises(ProjectionStopped, match=r"nnls on 3 elements: Maximum .* Try another method"):
+        min_norm_element(TRIANGLE, method="nnls")
     monkeypatch.setattr(cvxpy.Problem, "solve", broken)
     with pytest.raises(ProjectionStopped, match="Clarabel on 3 elements: no luck"):
-        min_norm_element(V, method="cvxpy")
+        min_norm_element(TRIANGLE, method="cvxpy")
     monkeypatch.setattr(cvxpy.Problem, "solve", lambda *arguments, **options: None)
+    projection._compiled.cache_clear()
     with pytest.raises(ProjectionStopped, match="Clarabel on 3 elements ended None"):
-        min_norm_element(V, method="cvxpy")
+        min_norm_element(TRIANGLE, method="cvxpy")
 
 
 # What else a hull is asked
@@ -583,7 +616,7 @@ REFUSED = [
     (lambda: support(E2, E2), r"direction must have the shape \(2,\).*got \(2, 2\)"),
     (
         lambda: min_norm_element(E2, method="qp"),
-        "method must be one of auto, nnls, cvxpy; got 'qp'",
+        "method must be one of auto, nnls, active-set, wolfe, cvxpy; got 'qp'",
     ),
     (lambda: contains(E2, [0, 0], -1), "tol must be a finite number >= 0; got -1"),
     (lambda: contains(E2, [0, 0], np.nan), "tol must be a finite number >= 0; got nan"),
