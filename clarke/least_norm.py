@@ -89,6 +89,7 @@ def nnls(B: np.ndarray, t: np.ndarray, reach: float) -> Iterator[np.ndarray]:
     height[k] = 1.0
     w = _lawson_hanson(rows, height)
     yield _on_segment(B, t, w) if np.count_nonzero(w) == 2 else w
+    yield from wolfe(B, t, reach, w)  # asked for only where scipy's iterations stopped short, as they sometimes do
 
 
 def _on_segment(B: np.ndarray, t: np.ndarray, w: np.ndarray) -> np.ndarray:
