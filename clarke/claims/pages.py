@@ -108,11 +108,11 @@ def _reference(entry):
 def _section(claim, entries):
     if missing := [key for key in claim.cites if key not in entries]:
         raise ValueError(f"{claim.id} cites {', '.join(missing)}; references.bib has no such entry")
-    lines = [f"### {claim.id} · {claim.verdict}", "", f"*{claim.place}.* {claim.statement}"]
+    lines = [f"### {claim.id} · {claim.verdict}", "", f"*{_marked(claim.place)}.* {_marked(claim.statement)}"]
     if claim.corrected:
-        lines += ["", f"**Holds:** {claim.corrected}"]
+        lines += ["", f"**Holds:** {_marked(claim.corrected)}"]
     if claim.reason:
-        lines += ["", f"{'Untestable' if claim.verdict == UNTESTABLE else 'Search'}: {claim.reason}"]
+        lines += ["", f"{'Untestable' if claim.verdict == UNTESTABLE else 'Search'}: {_marked(claim.reason)}"]
     if claim.counterexample is not None:
         size = (
             "a dimension error" if claim.structural else f"violation {_rounded(claim.violation(claim.counterexample))}"
@@ -133,4 +133,9 @@ def _wrapped(title, text):
 
 
 def _cell(text):
-    return text.replace("|", "\\|").replace("\n", " ")
+    return _marked(text).replace("|", "\\|")
+
+
+def _marked(text):
+    """Text in which no character is markup."""
+    return re.sub(r"([\\*_<`\[])", r"\\\1", " ".join(text.split()))

@@ -25,44 +25,49 @@ class Draws:
     """The methods of numpy's Generator that a domain may use, from a source of whole numbers.
 
     source(low, high) returns an int in [low, high). Real numbers are multiples of 1/16: `uniform` and `random` evenly,
-    `normal` as the sum of twelve, so that kinks are exact and cases readable.
+    `normal` as the sum of two, so that kinks are exact and cases readable.
     """
 
     def __init__(self, source: Callable[[int, int], int]):
         self._source = source
 
-    def _filled(self, size, draw):
+    def _filled(self, size, draw, dtype):
         if size is None:
             return draw()
-        shape = (size,) if np.ndim(size) == 0 else tuple(size)
-        return np.array([draw() for _ in range(math.prod(shape))]).reshape(shape)
+        return np.array([draw() for _ in range(_count(size))], dtype=dtype).reshape(size)
 
-    def integers(self, low, high=None, size=None, endpoint=False):
+    def integers(self, low, high=None, size=None, *, endpoint=False):
         """Whole numbers in [low, high), or [0, low)."""
         low, high = (0, low) if high is None else (low, high)
         low, high = int(low), int(high) + bool(endpoint)
         if low >= high:
             raise ValueError(f"integers needs low < high; got {low} and {high}")
-        return self._filled(size, lambda: self._source(low, high))
+        return self._filled(size, lambda: self._source(low, high), int)
 
-    def choice(self, options, size=None, replace=True):
-        """Entries of a sequence; the first is the simplest. With replace=False each at most once."""
-        options = list(range(options)) if isinstance(options, int | np.integer) else list(options)
-        if replace or size is None:
-            found = self._filled(size, lambda: self._source(0, len(options)))
-            return (
-                options[found] if size is None else np.array([options[k] for k in found.ravel()]).reshape(found.shape)
-            )
-        return np.array([options.pop(self._source(0, len(options))) for _ in range(size)])
+    def choice(self, a, size=None, replace=True):
+        """Entries of a sequence, or of 0..a-1; the first is the simplest. With replace=False each at most once."""
+        a = range(a) if isinstance(a, int | np.integer) else a
+        left, wanted = list(range(len(a))), 1 if size is None else _count(size)
+        if wanted and len(left) < (1 if replace else wanted):
+            once = "" if replace else ", each at most once"
+            raise ValueError(f"choice of {wanted} from {len(left)} entries{once}: there are too few")
+        if size is None:
+            found = a[self._source(0, len(left))]
+            return np.array(found) if np.ndim(found) else found
+        take = left.__getitem__ if replace else left.pop
+        places = [take(self._source(0, len(left))) for _ in range(wanted)]
+        return np.array(np.array(a)[np.array(places, dtype=int).reshape(size)])
 
-    def permutation(self, n):
-        """The numbers 0..n-1 in some order."""
-        return self.choice(n, size=n, replace=False)
+    def permutation(self, x):
+        """The numbers 0..x-1, or the entries of a sequence, in some order."""
+        return self.choice(x, size=x if isinstance(x, int | np.integer) else len(x), replace=False)
 
     def uniform(self, low=0.0, high=1.0, size=None):
         """Multiples of 1/16 in [low, high)."""
         first, last = math.ceil(low * GRID), math.ceil(high * GRID)
-        return self._filled(size, lambda: self._source(first, last) / GRID)
+        if first >= last:
+            raise ValueError(f"uniform draws multiples of 1/{GRID}; there is none in [{low}, {high})")
+        return self._filled(size, lambda: self._source(first, last) / GRID, float)
 
     def random(self, size=None):
         """Multiples of 1/16 in [0, 1)."""
@@ -70,11 +75,15 @@ class Draws:
 
     def normal(self, loc=0.0, scale=1.0, size=None):
         """Roughly normal: loc + scale z, z a multiple of 1/16 in [-3, 3], small ones oftener."""
-        return self._filled(size, lambda: loc + scale * (self._source(-24, 25) + self._source(-24, 25)) / GRID)
+        return self._filled(size, lambda: loc + scale * (self._source(-24, 25) + self._source(-24, 25)) / GRID, float)
 
     def standard_normal(self, size=None):
         """normal(size=size)."""
         return self.normal(size=size)
+
+
+def _count(size):
+    return math.prod((size,) if np.ndim(size) == 0 else size)
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,8 +172,11 @@ def verify(claim: Claim, *, cases: int = 20, rng=None) -> Verification:
     """
     reasons, drawn, met = [], 0, 0
     case = claim.counterexample
-    if case is not None and claim.violation(case) <= 100 * claim.tolerance:
-        reasons.append(f"the counterexample violates by {claim.violation(case):.3g} only")
+    try:
+        if case is not None and claim.violation(case) <= 100 * claim.tolerance:
+            reasons.append(f"the counterexample violates by {claim.violation(case):.3g} only")
+    except OutsideHypothesis:
+        reasons.append("the counterexample does not meet the hypothesis of the printed statement")
     amended = claim.amended is not None
     if amended and case is not None:
         with suppress(OutsideHypothesis):
@@ -237,8 +249,11 @@ def _simplest(violation, domain, numbers):
 
 
 def _towards_zero(number):
-    """Simpler whole numbers, the simplest first: 0, 1, powers of two on the grid, halves, the next one."""
+    """Simpler whole numbers, the simplest first: 0, 1, powers of two, and what a half, a quarter, ... or 1 less leaves.
+
+    So the least number of an upper set is found in a number of cases that grows with the square of its logarithm.
+    """
     size, sign = abs(number), 1 if number >= 0 else -1
-    candidates = {1, GRID, size // 2, size - 1} | {2**j for j in range(size.bit_length())}
-    smaller = sorted(c for c in candidates if 0 < c < size)
+    candidates = {1, GRID} | {2**j for j in range(size.bit_length())} | {size - (size >> j) for j in range(1, 64)}
+    smaller = sorted({c for c in candidates if 0 < c < size} | ({size - 1} if size > 1 else set()))
     return [0, *(s * c for c in smaller for s in (1, sign))] + ([size] if sign < 0 else [])

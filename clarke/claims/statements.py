@@ -57,11 +57,27 @@ def equal(*, scale=1.0, **sides) -> Evidence:
     return Evidence(float(np.abs(a - b).max(initial=0.0) / max(scale, np.abs(b).max(initial=0.0))), sides)
 
 
+def _broadcast(*shapes):
+    try:
+        return np.broadcast_shapes(*shapes)
+    except ValueError:
+        return None
+
+
 def at_most(*, scale=1.0, **sides) -> Evidence:
-    """Two named sides, the first at most the second, entry by entry: max (a - b) / max(scale, |b|)."""
+    """Two named sides, the first at most the second, entry by entry: max (a - b) / max(scale, |b|).
+
+    One side may be repeated along the other, a number along an array, as numpy does. inf if the shapes do not fit; 0
+    if there is no entry.
+    """
     if len(sides) != 2:
         raise ValueError(f"at_most compares two named sides; got {', '.join(sides) or 'none'}")
     a, b = (np.asarray(side, dtype=float) for side in sides.values())
+    shape = _broadcast(a.shape, b.shape)
+    if shape not in (a.shape, b.shape):
+        return Evidence(math.inf, {name: f"an array {np.shape(side)}" for name, side in sides.items()})
+    if 0 in shape:
+        return Evidence(0.0, sides)
     return Evidence(float(np.max((a - b) / np.maximum(scale, np.abs(b)))), sides)
 
 
