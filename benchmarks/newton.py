@@ -13,7 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import sys
 import warnings
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 
 import autograd
 import numpy as np
@@ -71,18 +71,20 @@ def main():
         counts = [sum(errors[p.name, name] <= eps for p in problems) for name in names]
         print(f"{f'solved to {eps:.0e}':22s}" + "".join(f"{count:12d}/{len(problems)}" for count in counts))
     print(f"{'seconds in all':22s}" + "".join(f"{sum(seconds[p.name, m] for p in problems):15.2f}" for m in names))
-    print("\n1,000 variables                steps   seconds (best of 5)   stationarity")
+    print("\n1,000 variables                steps   seconds, of the processor (best of 5)   stationarity")
     for f, start in (
         (classics.chained_cb3_1, 2 * np.ones(1000)),
         (classics.chained_lq, -0.5 * np.ones(1000)),
         (classics.chained_mifflin2, -np.ones(1000)),
     ):
-        times = []
+        times, worked = [], []
         for _ in range(5):
-            began = perf_counter()
+            began, working = perf_counter(), process_time()
             found = newton(f, start)
             times.append(perf_counter() - began)
-        print(f"{f.__name__:28s} {found.nit:7d} {min(times):12.2f} {found.stationarity:20.0e}   f = {found.fun:.12g}")
+            worked.append(process_time() - working)
+        spent = f"{min(times):9.2f} {min(worked):17.2f}"
+        print(f"{f.__name__:28s} {found.nit:7d} {spent} {found.stationarity:20.0e}   f = {found.fun:.12g}")
 
 
 if __name__ == "__main__":

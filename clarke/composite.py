@@ -6,14 +6,15 @@ smallest) of its pieces e_r(x, u), smooth in x and in earlier outputs:
     u_j = s_j max_r s_j e_r(x, u),    s_j = 1 for a max or abs, -1 for a min.
 
 `skeleton` does this for the kinks that tie at one point; here every kink is cut, so one recording serves every x. A
-`where` or a sort is not of this form and keeps the piece that is in force.
+`where` is continuous, so near a kink that makes the gradient jump it is the larger of its two pieces, or the smaller:
+there s_j is that sign. Elsewhere, and in a sort, the piece in force is kept.
 
 First derivatives of everything come from one forward pass of matrices, sparse where x and u are many; the Hessian of a
 Lagrangian Phi + sum_r mu_r s_j (e_r - u_j) is S^T K S: local second derivatives K between tangents S.
 """
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -27,6 +28,7 @@ from scipy.sparse.linalg import splu, spsolve_triangular
 from . import primitives, selections
 from .graph import Graph, Tape, evaluate, pullback, run
 
+STRAIGHT = 0.2  # what the difference of the pieces of a `where` may miss of its linear model in the guard, relative
 DENSE = 250  # entries of (x, u) up to which matrices are dense
 
 _REARRANGE = frozenset(
@@ -40,9 +42,9 @@ _REARRANGE = frozenset(
 class Composite:
     """The parts of a recorded f that do not depend on x: K outputs of kinks, R pieces.
 
-    sides (K,): s_j. owner, source, entry (R,): the output that piece r may be, and where its value stands: flat entry
-    of the value at position `source`, or of `constants` where source is -1; coef (R,) multiplies it. first: position
-    of an operation -> the number of its first output.
+    sides (K,): s_j; of a `where` it depends on x, and a `Model` has its own. owner, source, entry (R,): the output that
+    piece r may be, and where its value stands: flat entry of the value at position `source`, or of `constants` where
+    source is -1; coef (R,) multiplies it. first: position of an operation -> the number of its first output.
     """
 
     graph: Graph
@@ -71,7 +73,7 @@ def composite(graph, x) -> Composite:
     with np.errstate(all="ignore"):
         tape = run(graph, x, _in_force)
     for i, op in enumerate(graph.program.operations, 1):
-        if op.name not in selections.PIECEWISE or op.name in ("where", "sort"):
+        if op.name not in selections.PIECEWISE or op.name == "sort" or (op.name == "where" and 0 not in op.argnums):
             continue
         args, first[i] = tape.arguments[i], count
         parents = dict(zip(op.argnums, op.parents, strict=True))
@@ -108,7 +110,8 @@ class Model:
     """f at x with first derivatives.
 
     value: f(x). phi (n + K,): gradient of Phi in (x, u). gaps (R,): s_j (e_r - u_j) <= 0, 0 for a piece in force.
-    rows (R, n + K): gradients of s_j e_r in (x, u), dense or sparse.
+    rows (R, n + K): gradients of s_j e_r in (x, u), dense or sparse. kept (K,) bool: outputs of a `where` that are, as
+    far as is known, no max or min of their pieces; the piece that is not in force has a gap of -infinity there.
     """
 
     parts: Composite
@@ -120,6 +123,8 @@ class Model:
     rows: Any
     tape: Tape
     tangents: list[Any]
+    kept: np.ndarray
+    _hessians: dict[Any, Any] = field(default_factory=dict, repr=False)  # by multipliers
 
     def in_force(self):
         """(K,): for every output the first piece that attains it."""
@@ -145,7 +150,8 @@ class Model:
                 np.add.at(through.T, parts.owner, weights[:, None] * columns)
                 through *= parts.sides[:, None]
                 right = solve_triangular(np.eye(K) - through, right, unit_diagonal=True, check_finite=False)
-        return weights * right[parts.owner]
+        with np.errstate(invalid="ignore"):
+            return weights * right[parts.owner]
 
     def own_multipliers(self):
         """`multipliers` of the pieces in force."""
@@ -161,31 +167,52 @@ class Model:
 
     def hessian(self, mu):
         """(n + K, n + K): Hessian of Phi + sum_r mu_r s_j e_r in (x, u); a curvature that is not finite counts as 0."""
-        return _lagrangian_hessian(self, mu)
+        key = mu.tobytes()
+        if key not in self._hessians:
+            self._hessians[key] = _lagrangian_hessian(self, mu)
+        return self._hessians[key]
 
     def selection_hessian(self, mu):
         """(n, n): the Hessian of the selection in force, T^T W T with u = u(x) put in; mu its own multipliers."""
-        parts, n = self.parts, len(self.x)
         W = self.hessian(mu)
-        K = len(parts.sides)
-        if not K:
+        if not len(self.parts.sides):
             return W
-        chosen = self.in_force()
-        rows = self.rows[chosen]
+        T = self._selection_tangents()
+        P = T.T @ (W @ T)
+        return (P + P.T) / 2
+
+    def selection_terms(self, mu):
+        """The `Term`s (k, n) that make up `selection_hessian`, which is not formed."""
+        terms = _curvature_terms(self, mu)
+        if not len(self.parts.sides):
+            return list(terms)
+        T, found = self._selection_tangents(), []
+        for term in terms:
+            left = term.left @ T
+            found.append(Term(left, term.weights, left if term.left is term.right else term.right @ T))
+        return found
+
+    def _selection_tangents(self):
+        """T (n + K, n): the derivative of (x, u(x)) for the selection in force."""
+        parts, n = self.parts, len(self.x)
+        K = len(parts.sides)
+        rows = self.rows[self.in_force()]
         if sp.issparse(rows):
             rows = sp.diags_array(parts.sides) @ rows
             U = rows[:, :n]
             if rows[:, n:].nnz:
                 U = sp.csr_array(splu(sp.csc_matrix(sp.eye_array(K) - rows[:, n:])).solve(U.toarray()))
-            T = sp.vstack([sp.eye_array(n), U], format="csr")
-        else:
-            rows = parts.sides[:, None] * rows
-            U = rows[:, :n]
-            if rows[:, n:].any():
-                U = solve_triangular(np.eye(K) - rows[:, n:], U, lower=True, check_finite=False)
-            T = np.vstack([np.eye(n), U])
-        P = T.T @ (W @ T)
-        return (P + P.T) / 2
+            return sp.vstack([sp.eye_array(n), U], format="csr")
+        rows = parts.sides[:, None] * rows
+        U = rows[:, :n]
+        if rows[:, n:].any():
+            U = solve_triangular(np.eye(K) - rows[:, n:], U, lower=True, check_finite=False)
+        return np.vstack([np.eye(n), U])
+
+    def outputs(self, x):
+        """u (K,) at another x."""
+        with np.errstate(all="ignore"):
+            return _outputs(self.parts, run(self.parts.graph, x, _in_force))
 
     def moved(self, x, u):
         """gaps (R,) at another (x, u): u need not be what the kinks give there."""
@@ -212,10 +239,7 @@ def model_at(parts: Composite, x) -> Model:
     with np.errstate(all="ignore"):
         tape = run(graph, x, _in_force)
         tangents = _tangents(parts, tape)
-    u = np.zeros(len(parts.sides))
-    for i, a in parts.first.items():
-        flat = np.ravel(tape.values[i])
-        u[a : a + len(flat)] = flat
+    u = _outputs(parts, tape)
     phi = np.asarray(_row(tangents[int(graph.program.output or 0)], 0)).ravel()
     rows: Any = np.zeros((len(parts.owner), N)) if N <= DENSE else None
     blocks = []
@@ -237,7 +261,55 @@ def model_at(parts: Composite, x) -> Model:
     elif rows is None:
         rows = sp.csr_matrix((0, N))
     value = float(np.ravel(tape.values[int(graph.program.output or 0)])[0])
-    return Model(parts, x, value, u, phi, _gaps(parts, tape, u), rows, tape, tangents)
+    kept = np.zeros(len(parts.sides), bool)
+    model = Model(parts, x, value, u, phi, _gaps(parts, tape, u), rows, tape, tangents, kept)
+    return _with_switches(model) if any(graph.program.operations[i - 1].name == "where" for i in parts.first) else model
+
+
+def _with_switches(model):
+    """The model with the side of every `where`: a - b and the guard g vanish together and, to first order, in
+    proportion, where the gradient jumps across g = 0; the sign of (a - b) g says which of a, b is the larger.
+    """
+    parts, tape = model.parts, model.tape
+    sides, gaps, kept, guards = parts.sides.copy(), model.gaps.copy(), model.kept.copy(), {}
+    for i, a in parts.first.items():
+        op = parts.graph.program.operations[i - 1]
+        if op.name == "where":
+            entries = _spread(np.shape(tape.arguments[i][0]), op.shape)
+            guards[i] = np.arange(a, a + len(entries)), op.parents[op.argnums.index(0)], entries
+    for outs, source, entries in guards.values():
+        up = np.ravel(tape.values[source])[entries] >= 0
+        pieces = parts.starts[outs]
+        gaps[pieces], gaps[pieces + 1] = np.where(up, 0.0, -1.0), np.where(up, -1.0, 0.0)
+    T = replace(model, gaps=gaps)._selection_tangents()
+    values = model.gaps  # side 1: e_r - u_j
+    for outs, source, entries in guards.values():
+        g, pieces = np.ravel(tape.values[source])[entries], parts.starts[outs]
+        difference = values[pieces] - values[pieces + 1]
+        slopes, guard_slopes = (
+            np.asarray(M.toarray() if sp.issparse(M) else M)
+            for M in ((model.rows[pieces] - model.rows[pieces + 1]) @ T, model.tangents[source][entries] @ T)
+        )
+        square = (guard_slopes**2).sum(axis=1)
+        rate = (slopes * guard_slopes).sum(axis=1) / np.where(square > 0, square, 1.0)
+        bent = np.abs(rate) * np.sqrt(square) > 1e-6 * np.sqrt((slopes**2).sum(axis=1))
+        near = np.abs(difference - rate * g) <= STRAIGHT * np.abs(difference) + 1e-14 * np.abs(model.u[outs])
+        sides[outs] = np.where(rate < 0, -1.0, 1.0)
+        kept[outs] = ~(bent & near & (rate * difference * g >= 0))
+        off = pieces + (g >= 0)
+        own = np.where(kept[outs], -np.inf, np.minimum(sides[outs] * values[off], -np.finfo(float).tiny))
+        gaps[pieces + (g < 0)], gaps[off] = 0.0, own
+    flip = sides[parts.owner] * parts.sides[parts.owner]
+    rows = _scaled(flip, model.rows)
+    return replace(model, parts=replace(parts, sides=sides), gaps=gaps, rows=rows, kept=kept)
+
+
+def _outputs(parts, tape):
+    u = np.zeros(len(parts.sides))
+    for i, a in parts.first.items():
+        flat = np.ravel(tape.values[i])
+        u[a : a + len(flat)] = flat
+    return u
 
 
 def _gaps(parts, tape, u):
@@ -400,8 +472,36 @@ def _local(parts, i, op, tape):
 
 
 def _lagrangian_hessian(model, mu):
+    N = model.parts.size
+    total = np.zeros((N, N)) if N <= DENSE else sp.csr_array((N, N))
+    for term in _curvature_terms(model, mu):
+        part = term.left.T @ _weighted(term.weights, term.right)
+        total = total + (part if term.left is term.right else part + part.T)
+    return (total + total.T) / 2
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """left^T C right, and its transpose where left is not right: one operation's share of a Hessian.
+
+    left, right (k, N): derivatives of the operation's arguments; C = diag(weights) if weights is (k,), else weights.
+    """
+
+    left: Any
+    weights: np.ndarray
+    right: Any
+
+
+def _weighted(weights, matrix):
+    if weights.ndim == 1:
+        return _scaled(weights, matrix)
+    return (sp.csr_array(weights) if sp.issparse(matrix) else weights) @ matrix
+
+
+def _curvature_terms(model, mu):
+    """The `Term`s of the Hessian of Phi + sum_r mu_r s_j e_r in (x, u)."""
     parts, tape = model.parts, model.tape
-    graph, N = parts.graph, parts.size
+    graph = parts.graph
     cotangents: dict[Any, Any] = {graph.program.output: np.ones(graph.shape)}
     weight = mu * parts.sides[parts.owner] * parts.coef
     for source in np.unique(parts.source[(parts.source > 0) & (weight != 0)]):
@@ -416,7 +516,6 @@ def _lagrangian_hessian(model, mu):
     every = range(1, len(graph.program.operations) + 1)
     with np.errstate(all="ignore"):
         adjoints = pullback(graph, Tape(tape.values, tape.arguments, cut, []), cotangents, watch=every)
-    total = np.zeros((N, N)) if N <= DENSE else sp.csr_array((N, N))
     for i in every:
         op = graph.program.operations[i - 1]
         if i not in adjoints or op.name in selections.SELECTIONS or graph.degrees[i] <= 1:
@@ -426,20 +525,19 @@ def _lagrangian_hessian(model, mu):
             continue
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # autograd: "output seems independent of input"
-            total = total + _curvature(op, i, model, _finite(adjoints[i]))
-    return (total + total.T) / 2
+            yield from _curvature(op, i, model, _finite(adjoints[i]))
 
 
 def _curvature(op, i, model, adjoint):
     tape, tangents = model.tape, model.tangents
     if not _elementwise(op):
-        return _curvature_of_any(op, i, model, adjoint)
+        yield _curvature_of_any(op, i, model, adjoint)
+        return
     args, w = _broadcast(op, tape, i), np.ravel(adjoint)
     J = {
         k: tangents[p][_spread(np.shape(tape.arguments[i][k]), op.shape)]
         for k, p in zip(op.argnums, op.parents, strict=True)
     }
-    total = 0.0
     for a in op.argnums:
         for b in op.argnums:
             if a > b:
@@ -448,9 +546,8 @@ def _curvature(op, i, model, adjoint):
             if not second.any():
                 continue
             live = np.flatnonzero(second)
-            part = J[a][live].T @ _scaled(second[live], J[b][live])
-            total = total + (part if a == b else part + part.T)
-    return total
+            left = J[a][live]
+            yield Term(left, second[live], left if a == b else J[b][live])
 
 
 def _finite(array):
@@ -488,7 +585,7 @@ def _curvature_of_any(op, i, model, adjoint):
     at = np.concatenate([np.ravel(np.asarray(args[k], float)) for k in op.argnums])
     K = _finite(primitives.jacobian(lambda y: primitives.grad(weighted)(y) + 0.0 * y)(at))
     J = _stack([model.tangents[p] for p in op.parents], model.parts.size)
-    return J.T @ ((sp.csr_array(K) if sp.issparse(J) else K) @ J)
+    return Term(J, (K + K.T) / 2, J)
 
 
 def jacobian_of(graph, tape):

@@ -46,13 +46,14 @@ STATUS = {
 }
 
 
-def root(F, x0, args=(), *, tol=None, callback=None, maxiter=100) -> OptimizeResult:
+def root(F, x0, args=(), *, jac=None, tol=None, callback=None, maxiter=100) -> OptimizeResult:
     """A root of a piecewise-smooth F: R^n -> R^n by Newton's method with limiting Jacobians.
 
-    F: autograd.numpy function F(x, *args) of one flat array (n,) with n outputs, or a Graph; x0 (n,). The step is
-    -J^-1 F for one limiting Jacobian, found in one pass; where J is singular, that of Levenberg and Marquardt; where
-    neither lowers |F|, those of the other limiting Jacobians (up to 64), then the minimization of |F|^2 / 2.
-    tol: |F| <= tol |J|_F max(1, |x|), default 1e-13. callback(intermediate_result) or callback(x); StopIteration ends.
+    F: autograd.numpy function F(x, *args) of one flat array (n,) with n outputs, or a Graph; x0 (n,), or a number.
+    jac is accepted and not needed. The step is -J^-1 F for one limiting Jacobian, found in one pass; where J is
+    singular, that of Levenberg and Marquardt; where neither lowers |F|, those of the other limiting Jacobians (up to
+    64), then the minimization of |F|^2 / 2. tol: |F| <= tol |J|_F max(1, |x|), default 1e-13.
+    callback(intermediate_result) or callback(x); StopIteration ends.
 
     Returns an OptimizeResult: x, fun = F(x), jac the last J (n, n), nit, nfev, njev, success, status, message, history:
     a list of dicts x, residual = |F|, step, damping (0: a pure Newton step), one a point visited. status: 0 root, 1
@@ -64,7 +65,11 @@ def root(F, x0, args=(), *, tol=None, callback=None, maxiter=100) -> OptimizeRes
         raise ValueError(f"tol must be a positive number; got {tol!r}")
     if not isinstance(maxiter, (int, np.integer)) or maxiter < 0:
         raise ValueError(f"maxiter must be a whole number >= 0; got {maxiter!r}")
-    x = np.array(point(x0, name="x0"))
+    if callback is not None and not callable(callback):
+        raise ValueError(f"callback must be callable; got {type(callback).__name__}")
+    if jac is True:
+        raise ValueError("jac=True: F must return its value alone; derivatives come from the recording of F")
+    x = np.array(point(np.atleast_1d(x0) if np.ndim(x0) == 0 and x0 is not None else x0, name="x0"))
     args = args if isinstance(args, tuple) else (args,)
     graph = from_function((lambda y: F(y, *args)) if args else F, x)
     n = len(x)
@@ -103,7 +108,7 @@ def root(F, x0, args=(), *, tol=None, callback=None, maxiter=100) -> OptimizeRes
             moved = _advance(graph, value, x, Fx, J, state)
             if moved is None:
                 rounding = size <= 1e3 * tol * _frobenius(J) * unit_of(x)
-                status = 0 if rounding else 6 if state.met == 0 else 5
+                status = 0 if rounding else 6 if state.tried and not state.met else 5
             else:
                 x, Fx, t, lam = moved
                 state.nit += 1
@@ -146,7 +151,7 @@ def _one_jacobian(graph, x) -> Any:
 def _advance(graph, value, x, Fx, J, state):
     """(x, F, t, damping) with a lower |F|, or None."""
     size = float(np.linalg.norm(Fx))
-    state.met = 0
+    state.tried = state.met = 0
 
     def search(d, halvings):
         t = 1.0
@@ -154,7 +159,7 @@ def _advance(graph, value, x, Fx, J, state):
             y = x + t * d
             Fy = value(y)
             fine = bool(np.isfinite(Fy).all())
-            state.met += fine
+            state.tried, state.met = state.tried + 1, state.met + fine
             if fine and np.linalg.norm(Fy) <= (1 - FALL * t) * size:
                 return y, Fy, t
             t /= 2

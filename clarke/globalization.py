@@ -12,24 +12,28 @@ from inspect import signature
 from typing import Any
 
 import numpy as np
-import scipy.linalg
 import scipy.sparse as sp
 from scipy.optimize import OptimizeResult
-from scipy.sparse.linalg import splu
 
 from . import selections
 from .composite import Composite, Model, model_at, value_at
+from .damped import direction, selection_element
 from .graph import Graph, run, unit_of
 from .kinks import active_kinks
 from .limiting import limiting_hessians
 from .primitives import NotPiecewiseSmooth
 from .projection import min_norm_element
+from .rays import exact_step, piecewise_quadratic
 from .sqp import Step, step_on_pieces
+from .stopping import least_curvature, tangent_curvature
 
 ARMIJO = 1e-4
+CORRECTED, CHORDS = 3, 3  # lengths of a step on pieces that are corrected, and how often
 HALVINGS = 6  # of a step on pieces, before the damping grows instead
 LEAST, MOST = 1e-12, 1e12  # damping / stationarity
-KINKS = 10  # tied at x, up to which all limiting Hessians are listed
+KINKS = 10  # tied at x, up to which all limiting Hessians are listed,
+LISTED = 500  # in that many variables
+BENT = 1e-8  # an eigenvalue below -BENT |P| is negative
 UNBOUNDED = 1e18  # f below -UNBOUNDED (1 + |f(x0)|) has no minimum
 NEAR = 1e-7  # a piece this close is nearby in a certificate: |guard| / max(1, |its terms|)
 EPS = np.finfo(float).eps
@@ -52,8 +56,13 @@ class Run:
     parts: Composite | None = None
     reach: float = 0.0  # the largest gradient of a piece met
     force: Any = None  # the element of the hull of the last step on pieces in force here, at x
+    element: Any = None  # x -> an element of the limiting Hessians, where it is given from outside
+    settled: bool = False  # did the last step on pieces gain nothing? Others may lead down
+    calm: float = np.inf  # |gradient| where it was first within tol
+    curvature: float = np.nan  # at the last point found stationary
 
     def __post_init__(self):
+        self.quadratic = piecewise_quadratic(self.graph)
         self.history, self.nit, self.njev, self.first = [], 0, 0, self.fx
 
     def note(self, stationarity, damping, active, decrease=np.nan):
@@ -107,6 +116,7 @@ class Outcome:
     stop: bool = False
     status: int | None = None
     detail: str = ""
+    step: Step | None = None  # the last step on pieces
 
 
 def steepest(model: Model, mu):
@@ -133,6 +143,7 @@ def jumps(model: Model, mu):
     size = np.abs(model.phi).max()
     with np.errstate(invalid="ignore"):
         bound = np.abs(H.diagonal()[n:]) * away
+    lead = np.where(model.kept, 0.0, lead)
     return bool((lead > 1.0001 * np.where(np.isnan(bound), 0.0, bound) + 1e-12 * size).any())
 
 
@@ -163,62 +174,100 @@ def least_elements(graph, x):
 
 
 def step_with_hessian(run_, model, mu, damping, reach):
-    """One damped step with an element of the limiting Hessians, and Armijo's rule."""
-    n = len(run_.x)
+    """One damped step with an element of the limiting Hessians, and Armijo's rule; exact on a ray of quadratics."""
     g = model.gradient(mu)
     size = float(np.linalg.norm(g))
-    near = model.gaps >= -1e-9 * (1 + np.abs(model.u[model.parts.owner]))
-    ties = int(near.sum() - len(model.parts.sides))
     P = None
-    if (0 < ties <= KINKS or _where_ties(run_, model)) and n <= 500:
+    if _listed(run_, model):
         g, P = least_elements(run_.graph, run_.x)
         size = float(np.linalg.norm(g))
     run_.note(size, np.nan, _letters(model, np.abs(mu) > 0))
-    if size <= run_.tol * reach or size == 0:
+    calm = size <= run_.tol * reach
+    if size == 0 or (calm and size > run_.calm / 10):  # within tol, and one more step was no great gain
         return Outcome(status=0)
+    run_.calm = size if calm else np.inf
     if run_.nit >= run_.maxiter:
-        return Outcome(status=1)
-    if P is None:
-        P = model.selection_hessian(mu)
-    finite = False
+        return Outcome(status=0 if calm else 1)
+    if run_.element is not None:
+        P = run_.element(run_.x)
+    elif P is None:
+        P = selection_element(model, mu)
+    finite, rtol = False, max(1e-12, min(0.01, 0.1 * size / reach))
     while True:
         lam = max(damping * size, 1e-14 * reach / unit_of(run_.x))
         run_.history[-1]["damping"] = lam
-        d = _descent(g, P, lam)
+        d = direction(g, P, lam, rtol)
         if d is None:
             damping *= 10
             if damping > MOST:
-                return _stalled(run_, model)
+                return Outcome(status=0) if calm else _stalled(run_, model)
             continue
-        slope, t = float(-g @ d), 1.0
+        slope = float(-g @ d)
+        if calm and (slope <= rounding_of(run_) or np.linalg.norm(d) <= EPS * unit_of(run_.x)):
+            return Outcome(status=0)
         run_.history[-1]["decrease"] = slope
-        for _ in range(40):
+        t, found = _on_ray(run_, d, slope)
+        for _ in range(40 if found is None else 0):
             x = run_.x + t * d
             fx = run_.count(x)
             finite = finite or np.isfinite(fx)
             if fx == -np.inf:
                 return Outcome(status=4)
             if fx <= run_.fx - ARMIJO * t * slope and fx < run_.fx:
+                found = x, fx
                 break
             if t == 1.0 and slope <= 1e3 * rounding_of(run_):
                 if fx <= run_.fx + rounding_of(run_) and _gentler(model, x, size):
-                    break  # f cannot tell any more, the gradient can
+                    found = x, fx  # f cannot tell any more, the gradient can
+                    break
                 if size <= 1e-6 * reach:
-                    return Outcome(status=0, detail="to the rounding of f")
+                    return Outcome(status=0, detail="" if calm else "to the rounding of f")
                 return _stalled(run_, model)
             t /= 2
-        else:
+        if found is None:
             if not finite:
                 return Outcome(status=6, detail=f"f = {fx}{run_.count.cause()}")
             damping *= 100
             if damping > MOST:
-                return _stalled(run_, model)
+                return Outcome(status=0) if calm else _stalled(run_, model)
             continue
-        stop = run_.accept(x, fx, t)
+        stop = run_.accept(*found, t)
         if falls(run_, run_.fx):
             return Outcome(status=4)
-        damping = max(damping / 10, LEAST / unit_of(x)) if t == 1 else damping * (4 if t < 0.2 else 1)
+        damping = max(damping / 10, LEAST / unit_of(run_.x)) if t >= 0.5 else damping * (4 if t < 0.2 else 1)
         return Outcome(damping, None, None, stop)
+
+
+def _on_ray(run_, d, slope):
+    """(t, (x, f)): the full step where Armijo's rule holds, else the minimum of f along x + t d; (1, None) where f is
+    not known to be quadratic on its pieces, or that fails the rule too.
+    """
+    if not run_.quadratic or slope <= 1e3 * rounding_of(run_):
+        return 1.0, None
+    t, fx = 1.0, run_.count(run_.x + d)  # first, for the minimum of every ray zigzags where pieces are many
+    if not fx <= run_.fx - ARMIJO * slope and np.isfinite(fx):
+        found = exact_step(run_.graph, run_.x, d, -slope)
+        if found is None:
+            return 1.0, None
+        t, taken = found
+        run_.njev += taken
+        fx = run_.count(run_.x + t * d)
+    x = run_.x + t * d
+    return (t, (x, fx)) if -np.inf < fx <= run_.fx - ARMIJO * t * slope and fx < run_.fx else (1.0, None)
+
+
+def _listed(run_, model):
+    """Is x at a kink whose limiting Hessians are few enough to list?"""
+    return len(run_.x) <= LISTED and run_.element is None and 0 < ties(run_, model) <= KINKS
+
+
+def ties(run_, model):
+    """How many kinks tie at x."""
+    near = model.gaps >= -1e-9 * (1 + np.abs(model.u[model.parts.owner]))
+    found = int(near.sum() - len(model.parts.sides))
+    if any(op.name in ("where", "sort") for op in run_.graph.program.operations):  # they may bend f and not jump
+        found = max(found, len(active_kinks(run_.graph, run_.x)))
+    return found
 
 
 def _gentler(model, x, size, step=None):
@@ -226,32 +275,6 @@ def _gentler(model, x, size, step=None):
     there = model_at(model.parts, x)
     mu = there.own_multipliers() if step is None else step.multipliers
     return bool(np.linalg.norm(there.gradient(mu)) <= size / 2)
-
-
-def _where_ties(run_, model):
-    """Does a `where` or a sort tie at x?"""
-    if not any(op.name in ("where", "sort") for op in run_.graph.program.operations):
-        return False
-    return 0 < len(active_kinks(run_.graph, run_.x)) <= KINKS
-
-
-def _descent(g, P, lam):
-    """-(P + lam I)^-1 g, with the absolute values of the eigenvalues of P where that is no descent; None if sparse."""
-    n = len(g)
-    if sp.issparse(P):
-        shifted = sp.csc_matrix(P + lam * sp.eye_array(n))
-        try:
-            factor = splu(shifted, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
-        except RuntimeError:
-            return None
-        d = -factor.solve(g)
-        return d if (factor.U.diagonal() > 0).all() and np.isfinite(d).all() and g @ d < 0 else None
-    try:
-        d = -scipy.linalg.cho_solve(scipy.linalg.cho_factor(P + lam * np.eye(n)), g)
-    except np.linalg.LinAlgError:
-        values, vectors = np.linalg.eigh(P)
-        d = -vectors @ ((vectors.T @ g) / (np.abs(values) + lam))
-    return d if np.isfinite(d).all() and g @ d < 0 else None
 
 
 def step_with_pieces(run_, model, weights, guess, damping, reach):
@@ -276,7 +299,7 @@ def step_with_pieces(run_, model, weights, guess, damping, reach):
                 size = max(size, 1e-3 * force)
             if run_.nit >= run_.maxiter and not calm:
                 return Outcome(status=1)
-            moved = _search(run_, model, step)
+            moved = None if run_.settled and calm and asked is None else _search(run_, model, step)
             met.append(run_.last)
             if run_.last == -np.inf:
                 return Outcome(status=4)
@@ -291,8 +314,9 @@ def step_with_pieces(run_, model, weights, guess, damping, reach):
                     damping = max(damping / 10, LEAST / unit)
                 elif t < 0.2:
                     damping = min(damping * 4, MOST)
-                if calm and fell <= 1e3 * rounding_of(run_):
-                    return Outcome(status=0)
+                run_.settled = calm and fell <= 1e3 * rounding_of(run_)
+                if run_.settled and not step.followed.any():
+                    return Outcome(status=0, stop=stop, step=step)
                 return Outcome(damping, step.multipliers, step.positive, stop)
             if calm:
                 status = 0
@@ -317,7 +341,7 @@ def step_with_pieces(run_, model, weights, guess, damping, reach):
             continue
         break
     if status == 0:
-        return Outcome(status=0)
+        return Outcome(status=0, step=step)
     met = [value for value in met if value is not None]
     if met and not np.isfinite(met).any():
         return Outcome(status=6, detail=f"f = {met[-1]}{run_.count.cause()}")
@@ -333,36 +357,75 @@ def _stalled(run_, model):
     return Outcome(max(run_.damping, 1e-2), None, None, run_.accept(*sampled))
 
 
+def left_by_curvature(run_, model, jumping, step):
+    """(x, f, t) with a lower f along a direction of negative curvature at a stationary point, or None.
+
+    Sets run_.curvature: the least eigenvalue of the limiting Hessians (at more than 10 kinks, of the one in force), of
+    the element given from outside, or of the Lagrangian on the tangents of the pieces that `step` holds; else nan.
+    """
+    mu = model.own_multipliers()
+    if step is not None:
+        W = model.hessian(step.multipliers)
+        size, (run_.curvature, v) = float(abs(W).max()), tangent_curvature(model, W, step)
+    elif jumping:
+        return None
+    else:
+        if run_.element is not None:
+            elements = [run_.element(run_.x)]
+        elif _listed(run_, model):
+            elements = list(limiting_hessians(run_.graph, run_.x).distinct().matrices)
+        else:
+            elements = [selection_element(model, mu)]
+        run_.curvature, v, size = min((least_curvature(P) for P in elements), key=lambda found: found[0])
+    if v is None or not run_.curvature < -BENT * size:
+        return None
+    v = v / np.linalg.norm(v)
+    for t in unit_of(run_.x) * 10.0 ** -np.arange(1.0, 7.0):
+        fx, x = min(((run_.count(y), y) for y in (run_.x + t * v, run_.x - t * v)), key=lambda pair: pair[0])
+        if fx < run_.fx + ARMIJO * run_.curvature * t**2 / 2 - 10 * rounding_of(run_):
+            return x, fx, t
+    return None
+
+
 def _search(run_, model, step: Step):
     """(x, f, t) with a sufficient decrease, or None: the full step, the corrected one, shorter ones."""
     run_.last = None
     least = ARMIJO * step.decrease
     if not np.any(step.d) or not step.decrease > 0:
         return None
-    x = run_.x + step.d
-    fx = run_.last = run_.count(x)
-    if (fx <= run_.fx - least and fx < run_.fx) or fx == -np.inf:
-        return x, fx, 1.0
-    if np.isfinite(fx):
-        try:
-            gaps = model.moved(x, model.u + step.change)
-            extra = step.correction(gaps)
-        except (FloatingPointError, ValueError):
-            extra = None
-        if extra is not None and np.linalg.norm(extra) <= np.linalg.norm(step.d):
-            y = x + extra
-            fy = run_.count(y)
-            if fy <= run_.fx - least and fy < run_.fx:
-                return y, fy, 1.0
     t = 1.0
-    for _ in range(HALVINGS):
-        t /= 2
+    for k in range(HALVINGS + 1):
         x = run_.x + t * step.d
         fx = run_.count(x)
-        if np.isfinite(fx):
+        if k == 0 or np.isfinite(fx):
             run_.last = fx
-        if fx <= run_.fx - t * least and fx < run_.fx:
+        if (fx <= run_.fx - t * least and fx < run_.fx) or fx == -np.inf:
             return x, fx, t
+        if k < CORRECTED and np.isfinite(fx):
+            found = _corrected(run_, model, step, x, t)
+            if found is not None:
+                return found
+        t /= 2
+    return None
+
+
+def _corrected(run_, model, step, x, t):
+    """(x, f, t) after the pieces the step holds equal are made equal again, or None: chords of one linearization."""
+    u, longest = model.u + t * step.change, t * np.linalg.norm(step.d)
+    for _ in range(CHORDS):
+        try:
+            extra = step.correction(model.moved(x, u))
+        except (FloatingPointError, ValueError):
+            return None
+        if extra is None or not np.linalg.norm(extra) <= longest:
+            return None
+        x, longest = x + extra, np.linalg.norm(extra) / 2
+        fx = run_.count(x)
+        if fx <= run_.fx - t * ARMIJO * step.decrease and fx < run_.fx:
+            return x, fx, t
+        if not np.isfinite(fx):
+            return None
+        u = model.outputs(x)
     return None
 
 

@@ -22,17 +22,21 @@ from scipy.sparse.linalg import LinearOperator, minres, splu
 from . import fan as fans
 from . import selections
 from .composite import composite, model_at, value_at
+from .damped import LowRank, operator_of, selection_element
 from .globalization import (
     EPS,
     NEAR,
+    Outcome,
     Run,
     falls,
     jumps,
     least_elements,
+    left_by_curvature,
     rounding_of,
     steepest,
     step_with_hessian,
     step_with_pieces,
+    ties,
 )
 from .graph import Graph, from_function, point, run, unit_of
 from .kinks import Germ, Kink, Stage, signs_of
@@ -42,10 +46,13 @@ from .projection import MinNormElement, min_norm_element
 from .restriction import TooManyChambers
 from .skeleton import skeleton
 from .sqp import step_on_pieces
+from .stopping import CRITERIA, least_curvature
 
 TOL = 1e-10  # stationarity relative to the largest gradient of a piece met
 KINKS = 10  # nearby, up to which the certificate lists all limiting gradients
 REPEATED = 1e-12
+FAR, WIDER = 1e-4, 1e-5  # stationarity, relative, that is none; how near the pieces then looked at are
+SMALLEST, LARGEST = 1e-140, 1e140  # of a gradient whose square is still a number
 
 STATUS = {
     0: "stationary: 0 is within tol of the hull of the gradients of the pieces nearby",
@@ -56,6 +63,8 @@ STATUS = {
     5: "stalled: no step lowers f, although 0 is not within tol of the hull of the gradients nearby",
     6: "f is not finite, or raised, at every step tried",
     7: "a derivative of f is not finite at x: no finite set of smooth pieces, and no certificate",
+    8: "stopped by a criterion that does not imply stationarity",
+    9: "the gradients of f are too small or too large to be squared: multiply f by a number",
     99: "`callback` raised `StopIteration`.",
 }
 
@@ -130,6 +139,7 @@ def minimize(
     args=(),
     *,
     jac=None,
+    hess=None,
     bounds=None,
     constraints=(),
     tol=None,
@@ -138,29 +148,44 @@ def minimize(
     regularize=True,
     model="auto",
     damping=1e-3,
+    criterion=None,
+    eps=1e-8,
 ) -> OptimizeResult:
     """A local minimizer of a piecewise-smooth f by Newton steps that know its pieces.
 
-    f: autograd.numpy function f(x, *args) of one flat array (n,), or a Graph; x0 (n,). It is recorded once, at x0.
-    tol: stationarity relative to the largest gradient of a piece met, default 1e-10. damping: lambda = damping *
-    stationarity to begin with; it then follows the success of the steps. maxiter: steps.
+    f: autograd.numpy function f(x, *args) of one flat array (n,), or a Graph; x0 (n,), or a number. It is recorded
+    once, at x0. tol: stationarity relative to the largest gradient of a piece met, default 1e-10; once it is met, steps
+    go on while each makes the gradient ten times smaller. damping: lambda = damping * stationarity to begin with; it
+    then follows the success of the steps. maxiter: steps.
     callback(intermediate_result) or callback(x) after every step; StopIteration ends the run.
-    model: "hessian", the element of least norm of the limiting Hessians; "pieces", the quadratic program of `sqp`;
-    "auto" takes the first where the kinks of f bend its gradient only, as far as its pieces at x tell.
+    model: "hessian", the element of least norm of the limiting Hessians (at more than 10 kinks or in more than 500
+    variables, the one in force); "pieces", the quadratic program of `sqp`; "auto" takes the first where the kinks of f
+    bend its gradient only, as far as its pieces at x tell.
+    hess(x, *args): an element of the limiting Hessians to use instead, (n, n) dense, sparse or a LinearOperator, which
+    is met by conjugate gradients; not where the gradient jumps. Without it no dense n x n array is formed for n > 2000
+    (`damped`) in this model. Where f is at most quadratic on every piece, a full step that fails Armijo's rule is
+    replaced by the exact minimum along it (`rays`).
     regularize=False: the pure step (P)^-1 g from start to end, no damping, no line search; it may cycle, and says so.
+    criterion: "small_eigenvalues", "relative_gradient" or "small_decrease" of `stopping`, with its eps; the run then
+    ends with status 8 where that holds, be x stationary or not.
     jac is accepted and not needed. bounds and constraints are refused with ValueError.
 
     Returns an OptimizeResult: x, fun, jac (the element of least norm of the hull), nit, nfev, njev, success, status,
     message as in scipy; stationarity, the distance of 0 to the hull of the gradients of the pieces nearby (of those
-    the steps followed, where more than 10 kinks are near); certificate, the `MinNormElement` behind it; active, the
+    the steps followed, where more than 10 kinks are near); certificate, the `MinNormElement` behind it; curvature, the
+    least eigenvalue of the limiting Hessians (on the tangents of the pieces held, where the gradient jumps; inf at a
+    vertex) if x is stationary and has at most 500 variables (with outputs of kinks, where it jumps), else nan: positive
+    and c11, x is a strict local minimizer; active, the
     pattern of the last step; history, a list of dicts x, fun, stationarity, damping, step, active, decrease, one a
     point visited: step is the fraction of the Newton step that led away from it (0 at the last).
     status: 0 stationary, 1 iteration limit, 2 cycle, 3 singular, 4 unbounded, 5 stalled, 6 not finite, 7 no
-    derivative at x, 99 stopped by the callback. x is always the best point met (of the pure step: the last).
+    derivative at x, 8 stopped by criterion, 9 gradients beyond 1e-140 .. 1e140, 99 stopped by the callback. x is always
+    the best point met (of the pure step: the last).
 
-    f falls at every step; at the end, where its rounding hides that, the gradient does. Not covered: a minimum where f
-    has no finite set of pieces, and saddles: a stationary point is all that is promised. Raises what `from_function`
-    raises, `HiddenBranch` where f is not what was recorded at x0, ValueError on bad arguments.
+    f falls at every step; at the end, where its rounding hides that, the gradient does. A stationary point with
+    negative curvature is left if f falls along it. Not covered: a minimum where f has no finite set of pieces, and
+    saddles of higher order. Raises what `from_function` raises, `HiddenBranch` where f is not what was recorded at x0,
+    ValueError on bad arguments.
     """
     if bounds is not None:
         raise ValueError("bounds are not supported; add a penalty such as np.maximum(lo - x, 0), or substitute x")
@@ -177,7 +202,14 @@ def minimize(
         raise ValueError(f"tol must be a positive number; got {tol!r}")
     if not (isinstance(damping, Real) and 0 < float(damping) < np.inf):
         raise ValueError(f"damping must be a positive number; got {damping!r}")
-    x = point(x0, name="x0")
+    if criterion is not None and criterion not in CRITERIA:
+        raise ValueError(f"criterion must be None or one of {', '.join(sorted(CRITERIA))}; got {criterion!r}")
+    if not (isinstance(eps, Real) and 0 < float(eps) < np.inf):
+        raise ValueError(f"eps must be a positive number; got {eps!r}")
+    for name, given in (("callback", callback), ("hess", hess)):
+        if given is not None and not callable(given):
+            raise ValueError(f"{name} must be callable; got {type(given).__name__}")
+    x = point(np.atleast_1d(x0) if np.ndim(x0) == 0 and x0 is not None else x0, name="x0")
     args = args if isinstance(args, tuple) else (args,)
     fun = f if not args or isinstance(f, Graph) else lambda y: f(y, *args)
     graph = from_function(fun, x)
@@ -189,19 +221,65 @@ def minimize(
     fx = count(x)
     if not np.isfinite(fx):
         raise ValueError(f"f(x0) = {fx}{count.cause()}; start where f is finite")
-    run_ = Run(graph, count, np.array(x), fx, float(tol), callback, maxiter, model, float(damping))  # pyright: ignore
-    return _pure(run_) if not regularize else _regularized(run_)
+    element = None if hess is None else lambda y: _element(hess(np.array(y), *args), len(y))
+    met = _criterion(criterion, float(eps))
+    run_ = Run(graph, count, np.array(x), fx, float(tol), callback, maxiter, model, float(damping), element=element)
+    return _pure(run_, met) if not regularize else _regularized(run_, met)
+
+
+def _element(P, n) -> Any:
+    """What `hess` returned, as an array, a sparse array or a LinearOperator."""
+    if not (isinstance(P, LinearOperator) or sp.issparse(P)):
+        try:
+            P = np.asarray(P, dtype=float)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"hess must return an array or a LinearOperator; got {type(P).__name__}") from error
+        P = P.reshape(1, 1) if P.size == n == 1 else P
+    if P.shape != (n, n):
+        raise ValueError(f"hess must return shape {(n, n)}; got {P.shape}")
+    return P
+
+
+def _criterion(name, eps):
+    """(gradient, thunk of the element, decrease) -> stop?"""
+    if name is None:
+        return lambda gradient, element, decrease: False
+
+    def met(gradient, element, decrease):
+        P = element()
+        P = P.toarray() if sp.issparse(P) else P
+        return CRITERIA[name](gradient, P @ np.eye(len(gradient)), decrease, eps)
+
+    return met
 
 
 def newton(fun, x0, args=(), jac=None, hess=None, hessp=None, bounds=None, constraints=(), callback=None, **options):
     """`minimize` as a method of scipy: scipy.optimize.minimize(f, x0, method=clarke.newton, options={...}).
 
-    jac, hess, hessp are accepted and not needed; options are the keywords of `minimize`.
+    jac is accepted and not needed; hess, or hessp(x, p, *args), is used as `minimize` says; options are the keywords of
+    `minimize`, others are a ValueError.
     """
     known = {k: v for k, v in options.items() if k not in ("disp", "return_all")}
+    unknown = sorted(set(known) - OPTIONS)
+    if unknown:
+        raise ValueError(f"unknown options: {', '.join(unknown)}; there are {', '.join(sorted(OPTIONS))}")
     if isinstance(constraints, dict):
         constraints = (constraints,)
-    return minimize(fun, x0, args, jac=jac, bounds=bounds, constraints=constraints, callback=callback, **known)
+    if not callable(hess):  # None, or one of scipy's names of finite differences
+        hess = None if hessp is None else _from_products(hessp)
+    return minimize(
+        fun, x0, args, jac=jac, hess=hess, bounds=bounds, constraints=constraints, callback=callback, **known
+    )
+
+
+def _from_products(hessp):
+    def hess(x, *args):
+        return operator_of(lambda p: hessp(x, p, *args), len(x))
+
+    return hess
+
+
+OPTIONS = frozenset({"tol", "maxiter", "regularize", "model", "damping", "criterion", "eps"})
 
 
 class _Counted:
@@ -232,6 +310,10 @@ def _result(run_, status, detail=""):
         _require_faithful(run_, last, value, value_at(run_.graph, last))
     if status == 5 and found and found.distance <= 1e-6 * run_.reach:
         status, detail = 0, "to the rounding of f"
+    if status == 0 and found and found.distance > FAR * run_.reach > 0:  # pieces that the steps took for others
+        wider = _nearby(run_.graph, run_.x, WIDER)
+        if wider is not None and wider.distance > FAR * run_.reach:
+            status = 5
     if not run_.history or not np.array_equal(run_.history[-1]["x"], run_.x):
         run_.note(found.distance if found else np.nan, 0.0, run_.history[-1]["active"] if run_.history else "")
     message = STATUS[status] + (f"; {detail}" if detail else "")
@@ -247,6 +329,7 @@ def _result(run_, status, detail=""):
         message=message,
         stationarity=found.distance if found else np.nan,
         certificate=found,
+        curvature=run_.curvature,
         active=run_.history[-1]["active"] if run_.history else "",
         history=run_.history,
     )
@@ -255,20 +338,33 @@ def _result(run_, status, detail=""):
 # ---------------------------------------------------------------- the pure step
 
 
-def _pure(run_):
+def _pure(run_, met):
     """x - P^-1 g, with P and g of least norm, until it stops, repeats a point or is not defined."""
-    seen = [run_.x.copy()]
+    parts, seen, fell = composite(run_.graph, run_.x), [run_.x.copy()], None
     while True:
-        g, P = least_elements(run_.graph, run_.x)
+        try:
+            model = model_at(parts, run_.x)
+            mu = model.own_multipliers()
+            g, P = least_elements(run_.graph, run_.x) if ties(run_, model) else (model.gradient(mu), None)
+        except NotPiecewiseSmooth as error:
+            return _result(run_, 7, str(error))
+        _require_faithful(run_, run_.x, run_.fx, model.value)
+        if run_.element is not None:
+            P = run_.element(run_.x)
+        elif P is None:
+            P = selection_element(model, mu)
         run_.njev += 1
         size = float(np.linalg.norm(g))
         run_.note(size, 0.0, "")
         if size <= run_.tol * max(1.0, run_.history[0]["stationarity"]):
+            run_.curvature = least_curvature(P)[0]
             return _result(run_, 0)
+        if met(g, lambda P=P: P, fell):
+            return _result(run_, 8)
         if run_.nit >= run_.maxiter:
             return _result(run_, 1)
         try:
-            x = run_.x - newton_step(g, P)
+            x = run_.x - newton_step(g, operator_of(P) if isinstance(P, LowRank) else P)
         except SingularElement as error:
             return _result(run_, 3, str(error))
         fx = run_.count(x)
@@ -276,6 +372,7 @@ def _pure(run_):
             return _result(run_, 4)
         if not (np.isfinite(fx) and np.all(np.isfinite(x))):
             return _result(run_, 6, f"f = {fx} at the next point{run_.count.cause()}")
+        fell = run_.fx - fx
         again = [k for k, old in enumerate(seen) if np.abs(x - old).max() <= REPEATED * unit_of(x)]
         stop = run_.accept(x, fx, 1.0)
         if again:
@@ -289,28 +386,49 @@ def _pure(run_):
 # ---------------------------------------------------------------- the regularized step
 
 
-def _regularized(run_):
+def _regularized(run_, met):
     parts = run_.parts = composite(run_.graph, run_.x)
     damping, weights, guess, jumping = run_.damping / unit_of(run_.x), None, None, run_.model == "pieces"
+    before, sides = None, None
     while True:
         try:
             model = model_at(parts, run_.x)
         except (FloatingPointError, NotPiecewiseSmooth) as error:
             return _result(run_, 7, str(error))
         run_.njev += 1
-        own = model.own_multipliers()
-        if not np.all(np.isfinite(model.gradient(own))):
+        with np.errstate(all="ignore"):
+            own = model.own_multipliers()
+            g, reach = model.gradient(own), steepest(model, own)
+        if not np.all(np.isfinite(g)):
             return _result(run_, 7)
         if weights is None:
             weights = own
+        elif (sides != model.parts.sides).any():  # multipliers are those of s_j (e_r - u_j)
+            weights = weights * (sides * model.parts.sides)[parts.owner]
+        sides = model.parts.sides
         _require_faithful(run_, run_.x, run_.fx, model.value)
         if run_.model == "auto" and not jumping:
             jumping = jumps(model, own)
-        reach = run_.reach = max(run_.reach, steepest(model, own))
+        reach = run_.reach = max(run_.reach, reach)
+        if reach > LARGEST or 0 < np.abs(g).max() < SMALLEST * (run_.nit == 0):
+            return _result(run_, 9, f"|gradient| is {np.abs(g).max():.3g}")
+        fell = None if before is None else before - run_.fx
+        if met(g, lambda model=model, own=own: selection_element(model, own), fell):
+            return _result(run_, 8)
+        before = run_.fx
         if jumping:
             outcome = step_with_pieces(run_, model, weights, guess, damping, reach)
         else:
             outcome = step_with_hessian(run_, model, own, damping, reach)
+        if outcome.status == 0 and not outcome.stop and run_.nit < run_.maxiter:
+            if not np.array_equal(model.x, run_.x):
+                model = model_at(parts, run_.x)
+                run_.note(np.nan, np.nan, run_.history[-1]["active"])
+            left = left_by_curvature(run_, model, jumping, outcome.step)
+            if left is not None:
+                run_.history[-1]["decrease"] = np.nan
+                run_.curvature, run_.calm = np.nan, np.inf
+                outcome = Outcome(run_.damping / unit_of(run_.x), stop=run_.accept(*left))
         if outcome.status is not None:
             return _result(run_, outcome.status, outcome.detail)
         damping, weights, guess = outcome.damping, outcome.weights, outcome.guess
@@ -350,14 +468,14 @@ def _certified(run_) -> MinNormElement | None:
     return min_norm_element(g[None])
 
 
-def _nearby(graph, x):
-    """Limiting gradients of f with every guard within NEAR of 0 taken for 0; None if they are too many, or none."""
+def _nearby(graph, x, near=NEAR):
+    """Limiting gradients of f with every guard that is near 0 taken for 0; None if they are too many, or none."""
     decided, stages, count = {}, [], 0
 
     def branch_of(i, op, args, magnitudes):
         nonlocal count
         sizes = [np.minimum(np.maximum(m, 1.0), 1e3) for m in magnitudes]
-        branch, ties, _ = selections.decide(op.name, args, op.kwargs, sizes, NEAR)
+        branch, ties, _ = selections.decide(op.name, args, op.kwargs, sizes, near)
         decided[i] = branch
         provisional = []
         for tie in ties:
@@ -373,7 +491,7 @@ def _nearby(graph, x):
             return None
         if not count:
             return min_norm_element(limiting_gradients(graph, x))
-        here = Germ(graph, np.array(x), NEAR, tape, decided, tuple(stages), _names(stages), np.inf)
+        here = Germ(graph, np.array(x), near, tape, decided, tuple(stages), _names(stages), np.inf)
         skel = skeleton(here)
         fan = fans.fan_of(skel, max_chambers=2000)
         rows = skel.output_rows()

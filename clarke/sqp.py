@@ -8,9 +8,9 @@ With f(x) = Phi(x, u) and u_j = s_j max_r s_j e_r (`composite`), the step d mini
 W the Hessian of the Lagrangian at the last multipliers: sequential quadratic programming on the epigraph of each kink
 [LW19, HUL93]. That stands for f only where Phi and the pieces grow with s_j u_j (a max that enters with a plus sign).
 An output that enters the other way, or not to first order and without curvature, follows one of its pieces: the one
-in force, or another one as asked. So does every `where` and sort. On the pieces that hold at a solution the steps
-converge quadratically, if their gradients are in general position and W is positive definite along them; the
-multipliers then make an element of the hull of gradients of the pieces nearby.
+in force, or another one as asked. So does every sort, and every `where` that is no max or min nearby. On the pieces
+that hold at a solution the steps converge quadratically, if their gradients are in general position and W is positive
+definite along them; the multipliers then make an element of the hull of gradients of the pieces nearby.
 
 [LW19] Lewis, Wylie. A simple Newton method for local nonsmooth optimization. arXiv 1907.11742 (2019).
 [HUL93] Hiriart-Urruty, Lemarechal. Convex Analysis and Minimization Algorithms II, Springer (1993), chapter XV.
@@ -59,7 +59,7 @@ def step_on_pieces(model: Model, W, damping, guess=None, asked=None, among=None)
     chosen = model.in_force() if len(parts.sides) else np.zeros(0, int)
     for j, r in (asked or {}).items():
         chosen[j] = r
-    followed = _followed(model, W, chosen, set(asked or {}))
+    followed = _followed(model, W, chosen, set(asked or {}) | set(np.flatnonzero(model.kept).tolist()))
     free = ~followed[parts.owner] if len(parts.owner) else np.zeros(0, bool)
     kept = np.flatnonzero(free if among is None else free & among)
     columns = np.concatenate([np.arange(n), n + np.flatnonzero(~followed)])

@@ -130,8 +130,12 @@ def equality(B, right, A, b):
     both = np.concatenate([right, b])
     found = _solve(K, both)
     if found is None and not sp.issparse(K):  # rows that depend on one another: the shortest answer, if there is one
-        found = np.linalg.lstsq(K, both, rcond=1e-13)[0]
-        if np.abs(K @ found - both).max() > 1e-11 * (np.abs(both).max() + np.abs(K).max() * np.abs(found).max()):
+        ridge = np.zeros(len(both))
+        ridge[len(right) :] = -1e-9 * np.abs(K).max()
+        found = _refined(K, ridge, both)
+        if found is None or _missed(K, found, both):
+            found = np.linalg.lstsq(K, both, rcond=1e-13)[0]
+        if _missed(K, found, both):
             return None
     elif found is None:
         size = abs(K).max()
@@ -140,6 +144,23 @@ def equality(B, right, A, b):
     if found is None:
         return None
     return found[: len(right)], found[len(right) :]
+
+
+def _missed(K, found, both):
+    return np.abs(K @ found - both).max() > 1e-11 * (np.abs(both).max() + np.abs(K).max() * np.abs(found).max())
+
+
+def _refined(K, ridge, both):
+    """K^-1 both from the factors of K + diag(ridge), by refinement; None where they are singular too."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", scipy.linalg.LinAlgWarning)  # looked at by the caller
+        factor, pivots = scipy.linalg.lu_factor(K + np.diag(ridge), check_finite=False)
+        if not np.diag(factor).all():
+            return None
+        found = scipy.linalg.lu_solve((factor, pivots), both, check_finite=False)
+        for _ in range(3):
+            found = found + scipy.linalg.lu_solve((factor, pivots), both - K @ found, check_finite=False)
+    return found if np.isfinite(found).all() else None
 
 
 def _interior(B, q, A, b, floor):

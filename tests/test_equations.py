@@ -111,6 +111,17 @@ def test_a_stationary_point_that_is_no_root_is_told():
     assert "no root" in result.message
 
 
+@pytest.mark.parametrize("F", [lambda x: onp.array([3.0]), lambda x: x**2 + 1])
+def test_an_equation_without_a_root_ends_as_a_stationary_point(F):
+    result = root(F, [1.0])
+    assert (result.status, result.success) == (5, False)
+
+
+def test_a_number_is_a_start():
+    for start in (1.0, 1, onp.float32(1)):
+        assert root(lambda x: x**2 - 2, start, jac=lambda x: 2 * x).x == pytest.approx([2**0.5])
+
+
 def test_large_sparse_equations_are_solved():
     n = 600
     result = root(lambda x: 3 * x + np.abs(np.roll(x, 1)) - np.maximum(np.roll(x, -1), 0) - 1, onp.zeros(n))
@@ -160,6 +171,8 @@ def test_stops_limits_and_callbacks():
         (lambda: root(lambda x: x, [[1.0]]), "x0 must be a flat array"),
         (lambda: root(lambda x: x, [1.0], tol=-1.0), "tol must be a positive number"),
         (lambda: root(lambda x: x, [1.0], maxiter=1.5), "maxiter must be a whole number"),
+        (lambda: root(lambda x: x, [1.0], callback="f"), "callback must be callable; got str"),
+        (lambda: root(lambda x: x, [1.0], jac=True), "jac=True: F must return its value alone"),
         (lambda: root(lambda x: np.log(x), [-1.0]), "not finite"),
     ],
 )

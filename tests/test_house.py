@@ -77,7 +77,7 @@ OWNERS = {
     | {"claims"},
     "cvxpy": {"projection.py"},
     "networkx": {"network.py"},
-    "matplotlib": {"plots.py", "profiles.py"},
+    "matplotlib": {"plots.py", "curves.py", "profiles.py"},
     "torch": {"audit.py", "importers"},
     "jax": {"audit.py"},
     "sklearn": {"estimators.py", "importers"},
