@@ -21,8 +21,7 @@ from scipy.optimize import minimize
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-import classics
-
+from clarke import classics
 from clarke.semismooth import newton
 
 LIMIT = 20_000

@@ -1,4 +1,4 @@
-"""The command line: `clarke study`, `audit`, `chambers`, `claims`; also `python -m clarke`.
+"""The command line: `clarke study`, `audit`, `minimize`, `chambers`, `claims`; also `python -m clarke`.
 
 What the user got wrong is one line on standard error and exit code 2; a defect of ours keeps its traceback.
 """
@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 import clarke
 
+from . import classics
 from .arrangements import TooManyChambers, chambers
 from .audit import check_ad
 from .claims import VERDICTS, ledger, verify
@@ -33,6 +34,7 @@ from .primitives import HiddenBranch, UnsupportedPrimitive
 from .projection import ProjectionStopped
 from .readers import read_array
 from .report import audit_dict, study
+from .semismooth import minimize
 from .shards import read_chambers, write_chambers
 from .vertices import vertex
 
@@ -105,6 +107,12 @@ def _parser():
     a.add_argument("--backend", choices=("autograd", "torch", "jax"), default="autograd")
     _tol(a)
     _limit(a, MAX_CHAMBERS)
+    a = command("minimize", _minimize, "A local minimizer of a piecewise-smooth function")
+    a.add_argument(
+        "problem", nargs="?", metavar="PROBLEM", help="a classic by name or module:function; default: list them"
+    )
+    _at(a, "where to start; required with module:function, else the published start")
+    a.add_argument("--maxiter", type=int, default=200, metavar="N", help="at most so many steps; default 200")
     a = command("chambers", _chambers, "The chambers of a hyperplane arrangement")
     a.add_argument("file", metavar="FILE", help="normals (k, n), one a row: .npy, .csv or .json")
     a.add_argument("--offsets", metavar="FILE", help="offsets (k,) of the hyperplanes v . x = t; default: all 0")
@@ -217,6 +225,49 @@ def _audit(args):
     options = {"derivative": args.derivative, "backend": args.backend}
     found = check_ad(function, x, tol=args.tol, max_chambers=args.max_chambers, **options)
     print(_json(audit_dict(found)) if args.json else found)
+
+
+def _minimize(args):
+    known = {problem.name.lower(): problem for problem in classics.suite()}
+    if args.problem is None:
+        rows = [{"name": p.name, "variables": p.start.size, "optimum": p.optimum} for p in known.values()]
+        lines = [f"{row['name']:28} {row['variables']:>5} variables, optimum {row['optimum']:.10g}" for row in rows]
+        print(_json(rows) if args.json else "\n".join(lines))
+        return
+    problem, optimum = known.get(args.problem.lower()), None
+    if problem is not None:
+        function, start, optimum = problem.f, problem.start, problem.optimum
+    else:
+        function = _imported(args.problem, "no problem: clarke minimize lists the classics, module:function is one too")
+        if args.at is None:
+            raise ValueError(f"{args.problem} needs a start: --at followed by numbers with commas between them")
+    start = start if args.at is None else _point(args.at)
+    if problem is None:
+        _require_value(function, start, args.problem)
+    found = minimize(function, start, maxiter=args.maxiter)
+    said = {
+        "x": found.x.tolist(),
+        "fun": found.fun,
+        "optimum": optimum,
+        "stationarity": found.stationarity,
+        "steps": found.nit,
+        "evaluations": found.nfev,
+        "status": found.status,
+        "message": found.message,
+    }
+    if args.json:
+        print(_json(said))
+        return
+    for name, value in said.items():
+        if value is not None:
+            text = (
+                ", ".join(f"{entry:.10g}" for entry in value)
+                if name == "x"
+                else f"{value:.10g}"
+                if isinstance(value, float)
+                else value
+            )
+            print(f"{name:14} {text}")
 
 
 def _chambers(args):

@@ -36,7 +36,7 @@ sphinx_gallery_conf = {
     "show_signature": False,
     "plot_gallery": True,
     "abort_on_example_error": True,
-    "image_scrapers": ("matplotlib",),
+    "image_scrapers": ("figures",),
 }
 
 _FIELD = re.compile(r"[A-Za-z_][\w, ()]*: ")

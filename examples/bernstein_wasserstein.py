@@ -1,7 +1,14 @@
-"""Regression of whole distributions: Gaussians, and mixtures of them, that move along Bernstein polynomials.
+"""
+Regression of whole distributions along Bernstein polynomials
+=============================================================
 
-After Maslov, Kugaevskikh & Ivanov, "Wasserstein Regression as a Variational Approximation of Probabilistic Trajectories
-through the Bernstein Basis" (arXiv 2510.26607). With b_i(t) = C(N, i) t^i (1 - t)^(N - i) >= 0, of sum 1,
+Gaussians, and mixtures of them, move along Bernstein polynomials.
+
+After Maslov, Kugaevskikh & Ivanov, "Wasserstein Regression as a Variational Approximation of Probabilistic
+Trajectories through the Bernstein Basis" (arXiv 2510.26607). With b_i(t) = C(N, i) t^i (1 - t)^(N - i) >= 0, of sum
+1,
+
+::
 
     P(y | t) = sum_k w_k N(mu_k(t), L_k(t) L_k(t)^T),   mu_k(t) = sum_i b_i(t) m_ki,   L_k(t) = sum_i b_i(t) L_ki,
 
@@ -9,22 +16,25 @@ so that mu stays in the hull of its control points and every covariance is one. 
 itself is the curve, Sigma(t) = sum_i b_i(t) L_i L_i^T: it cannot dip between two control points that are large. The
 loss is the mean over t of the squared Wasserstein-2 distance to the n samples y there, up to constants
 
+::
+
     d = 1:     (mu - mean y)^2 + (|L| - c)^2,   c = sum_j y_(j) (phi(q_{j-1}) - phi(q_j)),   q_j = Phi^-1(j / n)
     d = 2:     |mu - m|^2 + |L|^2 - 2 (tr S L L^T + 2 det S^(1/2) |det L|)^(1/2),   m, S of the samples,
     mixtures:  min over couplings pi of sum_kj pi_t,kj W2^2(component k, Gaussian j of a mixture fitted at t) first, by
                `scipy.optimize.linprog` for all t at once with the weights w among the unknowns, in turn with the
                parameters; then, d = 1, sum_j (a_(j) - y_(j))^2 / n with n quantiles a of the components, sorted,
 
-minimized by `clarke.minimize`: |L|, |det L| and sorting have kinks. The baselines are the least-squares polynomial of
-the same degree with one covariance for all t, the same with least squares for the second moments too, and the Gaussian
-process of scikit-learn, coordinate by coordinate.
+minimized by `clarke.minimize`: ``|L|``, ``|det L|`` and sorting have kinks. The baselines are the least-squares
+polynomial of the same degree with one covariance for all t, the same with least squares for the second moments too,
+and the Gaussian process of scikit-learn, coordinate by coordinate.
 
 Scores, between the times sampled: W2 to the true distribution, by quantiles in 1-D, in closed form in 2-D; the energy
-distance (2 E|X - Y| - E|X - X'| - E|Y - Y'|)^(1/2) between samples, `scipy.stats.energy_distance` in 1-D, all pairs in
-2-D; RMSE of the mean. What is seen:
+distance ``(2 E|X - Y| - E|X - X'| - E|Y - Y'|)^(1/2)`` between samples, `scipy.stats.energy_distance` in 1-D, all
+pairs in 2-D; RMSE of the mean. What is seen:
 
-- The mean is that of least squares, whatever the covariance or the components, so that nothing is gained in RMSE; what
-  is gained is the shape. The factor wins everywhere, also against least squares for the spread; the hull does not.
+- The mean is that of least squares, whatever the covariance or the components, so that nothing is gained in RMSE;
+  what is gained is the shape. The factor wins everywhere, also against least squares for the spread; the hull does
+  not.
 - W2 pays for mass at the wrong branch. Where the samples' shares of two branches are left to chance, the branches are
   bent towards each other to make up for it, and the error in W2 is several times larger.
 - At a singular covariance W2^2 is not Lipschitz in the covariance, it is in its factor: printed.
@@ -571,7 +581,7 @@ def main(out, quick):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument("--quick", action="store_true", help="fewer data sets and samples")
     parser.add_argument("--out", default="bernstein_wasserstein.png", help="where to write the picture")
     arguments = parser.parse_args()

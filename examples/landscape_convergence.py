@@ -1,24 +1,29 @@
-"""How fast does the loss landscape of a convolutional network settle as samples join, and do bounds of its Hessian say?
+"""
+How fast does the loss landscape of a convolutional network settle as samples join?
+===================================================================================
 
-The study of Meshkov (bachelor's thesis, in Russian, MIPT 2025) on scikit-learn's handwritten digits. Convolutions with
-ReLU and a dense head, without biases, learn the digits by Adam with the library's gradients; depth, kernel, channels
-and the position of a max pooling are varied one at a time. At the trained point theta the training samples join in
-random order, and |L_{k+1} - L_k| is averaged over orders, L_k the mean loss of the first k. An optimum theta* is stood
-in for by training on with a falling rate; the table says how small the gradient is there. R = |theta - theta*|.
+And do the bounds of its Hessian say so?
+
+The study of Meshkov (bachelor's thesis, in Russian, MIPT 2025) on scikit-learn's handwritten digits. Convolutions
+with ReLU and a dense head, without biases, learn the digits by Adam with the library's gradients; depth, kernel,
+channels and the position of a max pooling are varied one at a time. At the trained point theta the training samples
+join in random order, and ``|L_{k+1} - L_k|`` is averaged over orders, L_k the mean loss of the first k. An optimum
+theta* is stood in for by training on with a falling rate; the table says how small the gradient is there. R =
+``|theta - theta*|``.
 
 What is seen, beside the bounds of `clarke.bounds`:
 
-- |L_{k+1} - L_k| = |l_{k+1} - L_k| / (k + 1) exactly, so that every curve becomes c / (k + 1), c the mean absolute
-  deviation of the losses (dotted). The pictures of the thesis compare one number a network, and no second derivative
-  is in it. As in the thesis it falls with the number of channels and is not monotone in the kernel; here it rises with
-  depth, and is not monotone in the position of the pooling: pooling early costs most.
+- ``|L_{k+1} - L_k|`` = ``|l_{k+1} - L_k|`` / (k + 1) exactly, so that every curve becomes c / (k + 1), c the mean
+  absolute deviation of the losses (dotted). The pictures of the thesis compare one number a network, and no second
+  derivative is in it. As in the thesis it falls with the number of channels and is not monotone in the kernel; here
+  it rises with depth, and is not monotone in the position of the pooling: pooling early costs most.
 - Formula (2) of the thesis adds a second-order term to what is already exact. That term is 300 to 2,000 times what is
   measured.
-- The thesis reads dependence on the architecture off its bound of |H_O|. Over these networks that bound (Lemma 5,
+- The thesis reads dependence on the architecture off its bound of ``|H_O|``. Over these networks that bound (Lemma 5,
   corrected; 10^12 to 10^21 times what is measured) ranks them in no relation to what is measured, and the sharp bound
-  hardly better; the largest loss, the term of formula (2) and |H_O| itself do. The rank correlations are printed.
+  hardly better; the largest loss, the term of formula (2) and ``|H_O|`` itself do. The rank correlations are printed.
 - The thesis smooths its curves exponentially with 0.995, a lag of 200 samples, which lifts a falling curve several
-  times over. Here (k + 1) |L_{k+1} - L_k|, which hardly falls, is averaged over windows k / 1.25 ... 1.25 k.
+  times over. Here ``(k + 1) |L_{k+1} - L_k|``, which hardly falls, is averaged over windows k / 1.25 ... 1.25 k.
 
 One data set, small networks, full training of none of them: an illustration. The numbers are those of the long form.
 
@@ -269,7 +274,7 @@ def main(out, quick):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument("--quick", action="store_true", help="one seed, fewer epochs: under a minute")
     parser.add_argument("--out", default="landscape_convergence.png", help="where to write the picture")
     arguments = parser.parse_args()

@@ -5,15 +5,12 @@ The blocks of a Hessian
 Norms of the blocks of the Hessian of a small network, of its Gauss-Newton part and of the tensor part.
 """
 
-import matplotlib.pyplot as plt
 import numpy as np
 
 import clarke
-from clarke.plots import PAPER, block_map
+from clarke.plots import block_map
 
 rng = np.random.default_rng(0)
 x, t = rng.normal(size=(32, 4)), np.eye(3)[rng.integers(0, 3, 32)]
 net = clarke.mlp((4, 8, 8, 8, 3), activation="tanh", loss="cross_entropy", inputs=x, targets=t, rng=rng)
-with plt.rc_context(PAPER):
-    figure, axes = plt.subplots(1, 3, figsize=(6.9, 2.5), layout="constrained")
-    block_map(clarke.hessian_blocks(net), ax=axes)
+figure = block_map(clarke.hessian_blocks(net))[0].figure

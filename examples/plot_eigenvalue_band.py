@@ -7,8 +7,9 @@ continuous; the Hessian jumps at every margin, where it is a set: the bars.
 """
 
 import autograd.numpy as np
-import matplotlib.pyplot as plt
 import numpy
+from matplotlib import rc_context
+from matplotlib.figure import Figure
 
 from clarke.plots import PAPER
 from clarke.profiles import band, eigenvalue_band
@@ -23,6 +24,6 @@ def loss(w):
 
 found = eigenvalue_band(loss, numpy.linspace([-1.5, -1.0], [1.5, 1.0], 60))
 print(f"{found.kinked.sum()} kinks, all complete: {found.complete.all()}")
-with plt.rc_context(PAPER):
-    figure, ax = plt.subplots(figsize=(3.4, 2.4), layout="constrained")
-    band(found, ax)
+with rc_context(PAPER):
+    figure = Figure(figsize=(3.4, 2.4), layout="constrained")
+    band(found, figure.subplots())

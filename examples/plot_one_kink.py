@@ -6,10 +6,8 @@ The loss of one ReLU neuron, its regions near the kink, and the hull of its limi
 """
 
 import autograd.numpy as np
-import matplotlib.pyplot as plt
 
 import clarke
-from clarke.plots import PAPER, hull, regions
 
 
 def loss(w):
@@ -24,9 +22,4 @@ print(found)
 # the two limiting gradients, their hull, and its element of least norm: it is 0, so the point is stationary, though no
 # minimizer.
 
-with plt.rc_context(PAPER):
-    figure, (left, right) = plt.subplots(1, 2, figsize=(6.9, 3.3), layout="constrained")
-    regions(found, left)
-    hull(found.gradients, right)
-    for ax in (left, right):
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=4, frameon=False)
+figure = found.plot()

@@ -7,8 +7,9 @@ are small whole numbers, so that hyperplanes coincide and meet: the numbers stay
 """
 
 import autograd.numpy as np
-import matplotlib.pyplot as plt
 import numpy
+from matplotlib import rc_context
+from matplotlib.figure import Figure
 
 import clarke
 from clarke.plots import PAPER
@@ -20,6 +21,6 @@ for n in (2, 3, 4):
     for k in range(1, 13):
         W = rng.integers(-2, 3, size=(k, n))
         fans.append(clarke.local_fan(lambda x, W=W: np.sum(np.maximum(np.dot(W, x), 0)), numpy.zeros(n)))
-with plt.rc_context(PAPER):
-    figure, ax = plt.subplots(figsize=(3.4, 2.4), layout="constrained")
-    counts(pattern_counts(fans), ax)
+with rc_context(PAPER):
+    figure = Figure(figsize=(3.4, 2.4), layout="constrained")
+    counts(pattern_counts(fans), figure.subplots())

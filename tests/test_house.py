@@ -74,7 +74,7 @@ OWNERS = {
         "audit.py",
     }
     | {"activations.py", "arithmetic.py", "convolution.py", "normalization.py", "attention.py", "layers.py"}
-    | {"claims"},
+    | {"claims", "classics.py"},
     "cvxpy": {"projection.py"},
     "networkx": {"network.py"},
     "matplotlib": {"plots.py", "curves.py", "profiles.py"},

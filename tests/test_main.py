@@ -226,6 +226,9 @@ def test_json_has_a_list_of_scalars_on_one_line(here, capsys):
         ),
         ("study commandline_broken:f --at 1", "commandline_broken:f cannot be imported: ZeroDivisionError"),
         ("study no_such_module:f --at 1", "no_such_module:f cannot be imported: ModuleNotFoundError"),
+        ("minimize nothing", "'nothing' is no problem: clarke minimize lists the classics"),
+        ("minimize commandline_model:half", "commandline_model:half needs a start: --at"),
+        ("minimize commandline_model:divided --at 1", "commandline_model:divided fails at the point"),
         ("study model.h5 --at 1", "'model.h5' is no model: FILE.nnet, FILE.onnx or module:function is"),
         ("study model.onnx --at 1", "model.onnx"),
         ("study --html nowhere/page.html", "--html nowhere/page.html: there is no directory nowhere"),
@@ -389,3 +392,24 @@ def test_a_study_writes_its_page(here, capsys):
     assert main(["study", "commandline_model:half", "--at", "0,0", "--no-plot", "--html", "page.html"]) == 0
     assert "page            page.html" in capsys.readouterr().out
     assert "<svg" in (here / "page.html").read_text()
+
+
+def test_a_classic_is_minimized_from_its_published_start_or_another(here, capsys):
+    listed = printed(capsys, "minimize", "--json")
+    assert {"name": "CB2", "variables": 2, "optimum": 1.9522244938706} in listed
+    for argv in (["minimize", "cb2", "--json"], ["minimize", "CB2", "--at", "2,0.5", "--json"]):
+        found = printed(capsys, *argv)
+        assert found["status"] == 0
+        assert abs(found["fun"] - found["optimum"]) < 1e-12
+    assert main(["minimize", "LQ"]) == 0
+    assert "stationarity" in capsys.readouterr().out
+    assert main(["minimize"]) == 0
+    assert "Rosen-Suzuki" in capsys.readouterr().out
+
+
+def test_a_function_of_ones_own_is_minimized(here, capsys):
+    found = printed(capsys, "minimize", "commandline_model:half", "--at", "1,1", "--json")
+    assert found["status"] == 0
+    assert found["optimum"] is None
+    assert found["fun"] < 1e-20
+    assert printed(capsys, "minimize", "LQ", "--maxiter", "1", "--json")["status"] == 1

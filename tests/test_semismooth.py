@@ -4,7 +4,6 @@ import itertools
 
 import autograd
 import autograd.numpy as np
-import classics
 import numpy as onp
 import pytest
 import scipy.optimize
@@ -16,6 +15,7 @@ from scipy.sparse.linalg import aslinearoperator
 from strategies import matrices, relu_maximum
 
 import clarke
+from clarke import classics
 from clarke import composite as composites
 from clarke.composite import composite, model_at
 from clarke.semismooth import SingularElement, minimize, newton, newton_step
