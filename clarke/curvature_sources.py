@@ -222,7 +222,15 @@ def traces_of_plan(lin, plan) -> dict:
         total[name] = total.get(name, 0.0) + value
 
     for source, by_sample, whole in plan.sources:
-        roots = _roots(_second(lin, source))
+        K = _second(lin, source)
+        if K.ndim == 2:
+            direct = {name: factor for name in by_sample for factor in [_direct(lin, source, name)] if factor}
+            for name, (factor, argument) in direct.items():
+                add(name, _trace_of_diagonal(lin, source, K, factor, argument))
+            by_sample = tuple(name for name in by_sample if name not in direct)
+            if not by_sample and not whole:
+                continue
+        roots = _roots(K)
         few = _few(lin, source)
         for k in range(0, len(roots.signs), few):
             signs, columns = roots.signs[k : k + few], roots.expanded(slice(k, k + few))
@@ -240,6 +248,34 @@ def traces_of_plan(lin, plan) -> dict:
         if name not in plan.own:
             add(name, value)
     return {name: total.get(name, 0.0) for name in lin.leaves}
+
+
+def _direct(lin, source, name):
+    """(factor, argument) if the only way from the name to the source is one linear use in this argument, else None."""
+    if name in source.aligned or len(uses := _uses(lin, source, name)) != 1:
+        return None
+    ((k, i),) = uses
+    step = lin.steps[k]
+    onward = [j for n, j in lin.uses[step.name] if n == source.position or lin.steps[n].name in source.before]
+    arguments = [j for j in source.arguments if source.step.parents[j] == step.name]
+    if len(onward) != 1 or onward != arguments or i not in step.local.factors:
+        return None
+    return step.local.factors[i], onward[0]
+
+
+def _trace_of_diagonal(lin, source, K, factor, argument):
+    """sum_o K_oo |dy_o / dtheta|^2 over the entries o of the argument, K (D, N) diagonal: no columns, since an entry
+    y[n, l, g, c] reads theta[g, c] times B[n, l, g] alone.
+    """
+    start = 0
+    for i in source.arguments:
+        value = lin.network.value(source.step.parents[i])
+        width = value.size // source.samples
+        if i == argument:
+            bent = factor.view(K[start : start + width].T.reshape(1, *value.shape))[0]
+            return float(np.sum(bent.sum(axis=-1) * np.sum(factor.basis**2, axis=-1)))
+        start += width
+    raise AssertionError("argument is one of the source's")
 
 
 def _few(lin, source):
@@ -338,6 +374,8 @@ def _second(lin, source) -> np.ndarray:
     ends = np.cumsum([0, *(v.size // N for v in values)])
     spans = dict(zip(source.arguments, pairwise(ends.tolist()), strict=True))
     curved, few = set(source.step.local.curved), max(1, CACHE // (N * D))
+    if (found := _entrywise(lin, source)) is not None:
+        return found
     K, diagonal = None, np.zeros((D, N))
     for j, (first, end) in spans.items():
         value = lin.network.value(source.step.parents[j])
@@ -359,6 +397,24 @@ def _second(lin, source) -> np.ndarray:
                 if K is not None:
                     K[start:stop, :, left:right] = bent
     return diagonal if K is None else K
+
+
+def _entrywise(lin, source):
+    """(D, N): the diagonals where K (1, p) = (k, k p) for a p drawn at random, which with probability 1 has no solution
+    but K = diag(k); else None. Two columns in place of D.
+    """
+    local, delta, found = source.step.local, lin.adjoints[source.step.name], []
+    if any(i != j for i, j in local.curved if {i, j} <= set(source.arguments)):
+        return None
+    rng = np.random.default_rng(0)
+    for i in source.arguments:
+        shape = lin.network.value(source.step.parents[i]).shape
+        probes = np.stack([np.ones(shape), rng.uniform(1.0, 2.0, shape)])
+        bent, bent_more = local.second(i, i, delta, probes)
+        if np.any(np.abs(bent_more - probes[1] * bent) > 8.0 * np.finfo(float).eps * np.abs(bent)):
+            return None
+        found.append(bent.reshape(source.samples, -1).T)
+    return np.ascontiguousarray(np.concatenate(found))
 
 
 def _roots(K) -> Roots:

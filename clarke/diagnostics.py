@@ -134,10 +134,12 @@ def _probes(sizes, probes, rng):
     if isinstance(probes, Mapping):
         given = {name: np.array(probes[name], dtype=float) for name in sizes if name in probes}
         shapes = {name: array.shape for name, array in given.items()}
-        first = next(iter(shapes.values()), (0,))
+        first = (*next(iter(shapes.values()), ()), 0)  # a number has no axis 0
         if any(shapes.get(name) != (first[0], size) or not first[0] for name, size in sizes.items()):
             wanted = ", ".join(f"{name} (K, {size})" for name, size in sizes.items())
             raise ValueError(f"probes must hold {wanted} with one K >= 1; got {shapes}")
+        if unfit := [name for name, array in given.items() if not np.isfinite(array).all()]:
+            raise ValueError(f"probes of {unfit[0]} hold nan or infinity")
         return given
     if isinstance(probes, bool) or not isinstance(probes, int | np.integer) or probes < 1:
         raise ValueError(f"probes must be their number, at least 1, or a dict name -> (K, size); got {probes!r}")
@@ -290,7 +292,7 @@ def coupling(blocks, v, w, *, tol=RANK) -> float:
     each is scaled by the largest entry of its own block; `blocks.gauss_newton` is PSD for convex losses. Exact only:
     pseudo-inverses cannot be read off a few products.
     """
-    if not (isinstance(tol, int | float) and 0 < tol < 1):
+    if not (isinstance(tol, int | float | np.floating) and 0 < tol < 1):
         raise ValueError(f"tol must be a number in (0, 1); got {tol!r}")
     if isinstance(blocks, BlockMoments):
         raise ValueError("coupling needs whole blocks, no estimate of it is made from products: see trace_coupling")
@@ -571,11 +573,11 @@ def spectral_density(operator, *, steps, probes, rng=None, grid=None, width=None
     T = np.concatenate(parts)
     nodes, vectors = np.linalg.eigh(T)
     weights = vectors[:, 0, :] ** 2 * (np.sum(Z**2, axis=1) / n)[:, None]
-    seen = nodes[weights > 1e-14]
+    seen = nodes[weights > 1e-14 * weights.max()]
     low, high = float(seen.min()), float(seen.max())
     if width is None:
         width = (high - low) / 100 or max(abs(low), abs(high)) / 100 or 0.01
-    if not (isinstance(width, int | float) and 0 < width < math.inf):
+    if not (isinstance(width, int | float | np.floating) and 0 < width < math.inf):
         raise ValueError(f"width must be a positive finite number; got {width!r}")
     grid = np.linspace(low - 5 * width, high + 5 * width, 512) if grid is None else np.array(grid, dtype=float)
     if grid.ndim != 1 or not grid.size or not np.isfinite(grid).all() or np.any(np.diff(grid) <= 0):

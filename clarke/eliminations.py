@@ -19,7 +19,7 @@ from scipy.linalg import lapack
 from scipy.sparse import csc_array
 from scipy.sparse.linalg import splu
 
-from .lift import Lift, parameters_of, ranges, right_hand_side
+from .lift import SWEEPS, Lift, parameters_of, ranges, right_hand_side
 
 PIVOT = 1e-10  # riccati: a stage whose smallest eigenvalue is smaller, relative to its largest, is not trusted
 THRESHOLD = 0.01  # inertia: a pivot smaller than this part of what it multiplies is put off
@@ -92,9 +92,12 @@ def lifted(system: Lift, method, banded) -> Factorization:
     for k, (weight, _) in enumerate(system.elements):
         if weight != 1:
             log_det -= 2 * sum(system.sizes[system.number("z", cut, k)] for cut in system.cuts) * np.log(weight)
+    log_det -= 2 * float(system.sizes @ np.log(system.balance))
+
+    balance = np.repeat(system.balance, system.sizes)
 
     def solved(r):
-        return parameters_of(system, solve(right_hand_side(system, r)), r)
+        return parameters_of(system, balance * solve(balance * right_hand_side(system, r)), r)
 
     return Factorization(solved, method, float(log_det), lambda: inertia(system))
 
@@ -128,8 +131,8 @@ def front(system: Lift) -> float:
 
 
 def _bordered(system: Lift, banded):
-    """(solve, log|det|) of the lifted matrix: the part without shared parameters factored, these through their Schur
-    complement.
+    """(solve, log|det|) of the lifted matrix, balanced: the part without shared parameters factored, these through
+    their Schur complement.
     """
     place, in_border = _positions(system)
     n, b = int(system.sizes.sum()), int(system.sizes[in_border].sum())
@@ -145,7 +148,7 @@ def _bordered(system: Lift, banded):
 
         return permuted, log_det
     edge, corner = np.zeros((inner, b)), np.zeros((b, b))
-    for rows, columns, block in _oriented(system):
+    for rows, columns, block in _oriented(system, system.balance):
         inside, across = in_border[rows], in_border[columns]
         for k in np.flatnonzero(across):
             to = slice(place[columns[k]] - inner, place[columns[k]] - inner + block.shape[2])
@@ -172,20 +175,27 @@ def _bordered(system: Lift, banded):
     return through, log_det + last.log_abs_det
 
 
-def _oriented(system):
-    """(rows, columns, blocks) of both halves of the matrix, in numbers of variables."""
+def _oriented(system, balance=None):
+    """(rows, columns, blocks) of both halves of the matrix, in numbers of variables; of B K B with a balance B."""
     for bundle in system.bundles:
-        yield bundle.rows, bundle.columns, bundle.blocks
+        blocks = _scaled(bundle, balance)
+        yield bundle.rows, bundle.columns, blocks
         off = bundle.rows != bundle.columns
         if off.any():
-            yield bundle.columns[off], bundle.rows[off], bundle.blocks[off].swapaxes(1, 2)
+            yield bundle.columns[off], bundle.rows[off], blocks[off].swapaxes(1, 2)
+
+
+def _scaled(bundle, balance):
+    if balance is None:
+        return bundle.blocks
+    return bundle.blocks * (balance[bundle.rows] * balance[bundle.columns])[:, None, None]
 
 
 def _banded(system, place, in_border, n):
     width = bandwidth(system)
     tall = 3 * width + 1  # one row of fill by pivoting for each diagonal above
     flat = np.zeros(n * tall)
-    for rows, columns, blocks in _oriented(system):
+    for rows, columns, blocks in _oriented(system, system.balance):
         here = ~(in_border[rows] | in_border[columns])
         i = place[rows[here]][:, None, None] + np.arange(blocks.shape[1])[:, None]
         j = place[columns[here]][:, None, None] + np.arange(blocks.shape[2])
@@ -203,7 +213,7 @@ def _banded(system, place, in_border, n):
 
 def _sparse(system, place, in_border, n):
     rows, columns, data = [], [], []
-    for s, t, blocks in _oriented(system):
+    for s, t, blocks in _oriented(system, system.balance):
         g, i, j = np.nonzero(blocks)
         g, i, j = (each[~(in_border[s[g]] | in_border[t[g]])] for each in (g, i, j))
         rows.append(place[s[g]] + i)
@@ -225,7 +235,9 @@ def inertia(system: Lift) -> Inertia:
 
     What meets nothing still to come is diagonalized and eliminated, but for the eigenvectors whose eigenvalue is less
     than THRESHOLD of their coupling: these wait (pivots put off, as in the multifrontal method of Duff & Reid 1983, so
-    that no vanishing minor is divided by). By Sylvester's law the signs of all pivots are those of the lift.
+    that no vanishing minor is divided by). By Sylvester's law the signs of all pivots are those of the lift, and no
+    scaling of its rows and columns together changes them: what is at hand is equilibrated first, since activations of
+    an expanding network leave beside 1 the square of what is large, whose rounding would give eigenvalues their signs.
     """
     numbers = np.arange(len(system.order))
     last = numbers.copy()  # the last variable that each one meets
@@ -237,12 +249,13 @@ def inertia(system: Lift) -> Inertia:
             blocks.setdefault(max(s, t), []).append((s, t, block))
     signs = [0, 0, 0]
     front, held, late = np.zeros((0, 0)), {}, 0  # late: rows of put-off pivots, in front; held: variable -> its rows
-    scale = max((float(np.abs(bundle.blocks).max(initial=0)) for bundle in system.bundles), default=1.0)
+    units, balance = np.zeros(0), system.balance.tolist()  # units: what the rows of front have been multiplied with
     for k, (kind, _, _) in enumerate(system.order):
         size, size_before = int(system.sizes[k]), len(front)
-        front = np.pad(front, (0, size))
+        front, units = np.pad(front, (0, size)), np.concatenate([units, np.full(size, balance[k])])
         held[k] = slice(size_before, size_before + size)
         for s, t, block in blocks.get(k, ()):
+            block = units[held[s], None] * block * units[held[t]]
             front[held[s], held[t]] += block
             if s != t:
                 front[held[t], held[s]] += block.T
@@ -254,14 +267,17 @@ def inertia(system: Lift) -> Inertia:
             continue
         these = np.concatenate([np.arange(late), *(np.arange(held[v].start, held[v].stop) for v in ready)])
         those = np.concatenate([np.zeros(0, int), *(np.arange(held[v].start, held[v].stop) for v in rest)])
+        if (step := _equilibrating(front)) is not None:
+            front, units = step[:, None] * front * step, step * units
         values, vectors = np.linalg.eigh(front[np.ix_(these, these)])
         across = front[np.ix_(those, these)] @ vectors
-        good = np.abs(values) > np.maximum(THRESHOLD * np.abs(across).max(axis=0, initial=0), 1e-14 * scale)
+        good = np.abs(values) > np.maximum(THRESHOLD * np.abs(across).max(axis=0, initial=0), 1e-14)
         if not rest:
             good[:] = True
         _count(signs, values[good])
         left = front[np.ix_(those, those)] - across[:, good] / values[good] @ across[:, good].T
         late = int(np.sum(~good))
+        units = np.concatenate([np.ones(late), units[those]])
         front = np.block([[np.diag(values[~good]), across[:, ~good].T], [across[:, ~good], left]])
         ends = np.cumsum([late, *system.sizes[rest].tolist()]).tolist()
         held = {v: slice(a, b) for v, a, b in zip(rest, ends[:-1], ends[1:], strict=True)}
@@ -270,6 +286,21 @@ def inertia(system: Lift) -> Inertia:
         signs[0 if own > 0 else 1] += lin.network.value(name).size
     m = sum(int(size) for size, (kind, _, _) in zip(system.sizes, system.order, strict=True) if kind == "z")
     return signs[0] - m, signs[1] - m, signs[2]
+
+
+def _equilibrating(matrix):
+    """d (n,), powers of 2: the largest entry of each row of diag(d) A diag(d) is near 1, of zero rows 0 (Ruiz 2001).
+    None where it is so already.
+    """
+    found, rest = None, np.abs(matrix)
+    for _ in range(SWEEPS):
+        largest = rest.max(axis=1, initial=0.0)
+        largest[largest == 0] = 1.0
+        if np.all((largest > 0.1) & (largest < 10.0)):
+            break
+        step = np.exp2(np.round(-0.5 * np.log2(largest)))
+        found, rest = step if found is None else found * step, step[:, None] * rest * step
+    return found
 
 
 def _count(signs, values):

@@ -36,7 +36,7 @@ from .eliminations import (
     riccati,
 )
 from .layers import constant
-from .lift import lift, outline
+from .lift import lift, linear_parameters, outline
 from .linearization import Layout, hessian_product
 
 METHODS = ("auto", "banded", "riccati", "sparse", "compressed", "dense")
@@ -51,6 +51,8 @@ SMALL = 1e-12  # the same relative to H, where there is no damping
 class InverseProduct:
     """solution: flat over wrt. residual: |(H + lambda I) x - r| / |r|, by Hessian-vector products. log_abs_det:
     log|det(H + lambda I)|. method: what gave the answer. costs: method -> seconds as estimated by "auto", else empty.
+    "compressed" divides by the damping: where that is below some 1e-10 of H, refinement still serves the solution, but
+    log_abs_det and inertia are as rough as the factors; the other methods lose nothing.
     """
 
     solution: np.ndarray
@@ -107,13 +109,14 @@ def inverse_hessian_product(
     if r.shape != (n,):
         raise ValueError(f"rhs must be flat over {', '.join(names)}, shape ({n},); got {r.shape}")
     product = _product(elements, layout, damping)
+    unit = 2.0 ** np.clip(np.frexp(np.abs(r).max())[1], -1000, 1000)  # in which no norm of r over- or underflows
     costs = _costs(elements, names, damping) if method == "auto" else {}
     trials = sorted(costs, key=costs.__getitem__) if method == "auto" else [method]
     best, refused = None, None
     for trial in trials:
         try:
             found = _factorize(trial, blocks, names, damping)
-            x, residual = _refined(found, product, r)
+            x, residual = _refined(found, product, r / unit)
         except (UnsuitableMethod, SingularHessian) as error:
             refused = error
             continue
@@ -126,6 +129,10 @@ def inverse_hessian_product(
     x, residual, found = best
     if damping == 0 or not residual <= TRUSTED:
         _require_regular(found, blocks, names, damping, product, n)
+    with np.errstate(over="ignore"):
+        x = x * unit
+    if not np.isfinite(x).all():
+        raise ValueError("rhs is so large that the solution overflows; scale it down")
     x.flags.writeable = False
     return InverseProduct(x, residual, found.log_abs_det, found.method, costs, found)
 
@@ -157,7 +164,8 @@ def _refined(found, product, r):
                 x, rest = better, left
             if not gain < 0.5:
                 break
-    return x, float(np.linalg.norm(rest)) / size
+        residual = float(np.linalg.norm(rest)) / size
+    return x, residual if residual < np.inf else np.inf  # nan is no residual to compare with
 
 
 def _require_regular(found, blocks, names, damping, product, n):
@@ -167,7 +175,8 @@ def _require_regular(found, blocks, names, damping, product, n):
     probe = np.random.default_rng(0).standard_normal(n)  # rhs itself may lie in the range of a singular matrix
     with np.errstate(all="ignore"):
         scale = float(np.linalg.norm(product(probe)) / np.linalg.norm(probe))
-        shifted = _factorize(found.method, blocks, names, damping * (1 + SHIFT) if damping else SMALL * scale)
+        apart = linear_parameters(blocks.mixture, names, damping)  # no others: the shift is not to be divided by
+        shifted = _factorize(found.method, blocks, names, damping * (1 + SHIFT) if damping else SMALL * scale, apart)
         before, after = found.solve(probe), shifted.solve(probe)
         change = np.linalg.norm(after - before) / np.linalg.norm(after)
     if not change <= 0.1:
@@ -177,13 +186,14 @@ def _require_regular(found, blocks, names, damping, product, n):
 # ---------------------------------------------------------------- the methods
 
 
-def _factorize(method, blocks, names, damping) -> Factorization:
+def _factorize(method, blocks, names, damping, apart=None) -> Factorization:
+    """apart: the parameters that may be eliminated, by default all that can."""
     if method == "dense":
         matrix = np.array(blocks.dense(names), order="F")
         matrix[np.diag_indices(len(matrix))] += damping
         return dense(matrix)
     compressed = method == "compressed"
-    system = lift(blocks.mixture, names, damping, eliminate=compressed)
+    system = lift(blocks.mixture, names, damping, eliminate=compressed and (True if apart is None else apart))
     if method == "riccati":
         return riccati(system)
     banded = _cost_of_band(system) <= _cost_of_sparse(system) if compressed else method == "banded"

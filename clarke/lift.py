@@ -23,7 +23,7 @@ backward in time is Pantoja's (1988) and Dunn & Bertsekas' (1989).
 """
 
 import heapq
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -33,6 +33,8 @@ from .linearization import Layout, Linearization
 from .runs import Run, joined
 
 Variable = tuple[str, str, int]  # "x", "z" or "mu"; a name; the copy of the network
+SWEEPS = 30  # of scaling; each halves the orders of magnitude that rows are apart
+CANCELLED = 1e-6  # a damping below this part of its terms is not divided by
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +53,7 @@ class Lift:
     """order: the variables in the order of the network, a parameter before the first cut it reaches; sizes (k,): of
     the variables in order; at: name -> the number in the order of its first variable (of a cut mu, z of the first copy,
     mu, z of the second, ...); bundles: the matrix is their sum. shared: the parameters that reach several cuts.
-    eliminated: parameter -> its own damping; they are no variables.
+    eliminated: parameter -> its own damping; they are no variables. curvature: the largest entry of W, or the damping.
     """
 
     elements: tuple[tuple[float, Linearization], ...]
@@ -64,6 +66,7 @@ class Lift:
     cuts: tuple[str, ...]
     shared: tuple[str, ...]
     eliminated: Mapping[str, float]
+    curvature: float
 
     def number(self, kind, name, copy=0):
         """The number of a variable in the order."""
@@ -73,6 +76,27 @@ class Lift:
     def starts(self):
         """Where each variable begins in a flat vector, and at the end its length."""
         return np.concatenate([[0], np.cumsum(self.sizes)])
+
+    @cached_property
+    def balance(self):
+        """(k,) powers of 2, one for each variable, B the diagonal matrix of them: B K B is the same in whatever unit
+        the loss is measured, and the largest entry in the rows of a variable is near 1 (Ruiz 2001).
+        """
+        half = int(np.frexp(self.curvature)[1]) // 2 if 0 < self.curvature < np.inf else 0
+        found = np.ldexp(1.0, [half if kind == "mu" else -half for kind, _, _ in self.order])
+        none = np.zeros(0, dtype=int)
+        rows = np.concatenate([none, *(bundle.rows for bundle in self.bundles)])
+        columns = np.concatenate([none, *(bundle.columns for bundle in self.bundles)])
+        sizes = np.concatenate([none, *(np.abs(b.blocks).max(axis=(1, 2), initial=0.0) for b in self.bundles)])
+        for _ in range(SWEEPS):
+            scaled, largest = sizes * found[rows] * found[columns], np.zeros(len(found))
+            np.maximum.at(largest, rows, scaled)
+            np.maximum.at(largest, columns, scaled)
+            largest[largest == 0] = 1.0
+            if np.all((largest > 0.01) & (largest < 100.0)):
+                break
+            found = found * np.exp2(np.round(-0.5 * np.log2(largest)))
+        return found
 
     @cached_property
     def pairs(self):
@@ -119,23 +143,26 @@ def cut_nodes(lin: Linearization, wrt) -> tuple[str, ...]:
     return tuple(cuts)
 
 
-def linear_parameters(lin: Linearization, wrt, damping) -> dict[str, float]:
+def linear_parameters(elements, wrt, damping) -> dict[str, float]:
     """parameter -> its own damping, of those that can be eliminated: they enter one node, linearly and beside no other
-    parameter of wrt in a curved pair, and losses only as a multiple of |theta|^2 (which adds to the damping).
+    parameter of wrt in a curved pair, and losses only as a multiple of |theta|^2, which adds to the damping, in every
+    element. One whose own damping all but cancels is kept: it would be divided by rounding.
     """
     found, parameters = {}, set(wrt)
     for name in wrt:
-        own, nodes = damping, 0
-        for number, i in lin.uses.get(name, ()):
-            step = lin.steps[number]
-            if step.is_loss:
-                own += _isotropic(lin, step, i)
-            else:
-                nodes += 1
-                mates = {step.parents[j] for k, j in lin.curved(step) if k == i}
-                if not mates.isdisjoint(parameters):
+        uses = elements[0][1].uses.get(name, ())
+        if sum(not elements[0][1].steps[number].is_loss for number, _ in uses) != 1:
+            continue
+        own, terms = damping, abs(damping)
+        for weight, lin in elements:
+            for number, i in uses:
+                step = lin.steps[number]
+                if step.is_loss:
+                    c = weight * _isotropic(lin, step, i)
+                    own, terms = own + c, terms + abs(c)
+                elif not parameters.isdisjoint(step.parents[j] for k, j in lin.curved(step) if k == i):
                     own = np.nan
-        if nodes == 1 and np.isfinite(own) and own != 0:
+        if abs(own) > CANCELLED * terms:  # False for nan
             found[name] = own
     return found
 
@@ -153,21 +180,26 @@ def _isotropic(lin, step, i):
     return float(c) if np.allclose(bent, c * probe, rtol=1e-15, atol=0) else np.nan
 
 
-def lift(elements, wrt, damping, *, eliminate=False) -> Lift:
-    """The lifted system of sum_k w_k H_k + damping I over wrt; elements: pairs (w_k, linearization)."""
+def lift(elements, wrt, damping, *, eliminate: bool | Container[str] = False) -> Lift:
+    """The lifted system of sum_k w_k H_k + damping I over wrt; elements: pairs (w_k, linearization). eliminate: whether
+    linear parameters are, or which of them may be."""
     lin, copies = elements[0][1], range(len(elements))
-    gone = linear_parameters(lin, wrt, damping) if eliminate else {}
+    gone = linear_parameters(elements, wrt, damping) if eliminate else {}
+    if not isinstance(eliminate, bool):
+        gone = {name: own for name, own in gone.items() if name in eliminate}
     cuts, kept, reach, order, at, sizes = _arranged(lin, wrt, gone, len(elements))
     stops, ends = set(cuts), {*cuts, *wrt}
     rank = {name: k for k, name in enumerate([*kept, *cuts])}
     params, multipliers = (np.array([at[name] for name in names], dtype=int) for names in (kept, cuts))
-    bundles, todo = [], np.ones(len(order), dtype=bool)
+    bundles, todo, curvature = [], np.ones(len(order), dtype=bool), abs(damping)
     for k, (weight, _) in enumerate(elements):
         todo[multipliers + 2 * k] = False
         bundles += _scaled_identities(-weight, sizes, multipliers + 2 * k, multipliers + 2 * k + 1)
     bundles += _scaled_identities(damping, sizes, params, params)
     if len(elements) == 1:
-        bundles += _run_bundles(lin, rank, gone, stops, at, todo)
+        along = _run_bundles(lin, rank, gone, stops, at, todo)
+        bent_along = [bundle.blocks for bundle in along if len(bundle.rows) and order[bundle.rows[0]][0] != "mu"]
+        bundles, curvature = bundles + along, max([curvature, *(np.abs(bent).max() for bent in bent_along)])
     single: dict[tuple[int, int], np.ndarray] = {}
 
     def add(s, t, block):
@@ -190,6 +222,7 @@ def lift(elements, wrt, damping, *, eliminate=False) -> Lift:
             for cut, found in arrived.items():
                 add(("mu", cut, copy), variable, weight * found.reshape(value.size, -1).T)
             for other, found in rows.items():
+                curvature = max(curvature, weight * float(np.abs(found).max(initial=0.0)))
                 if other in gone:
                     bent[other].append((variable, weight, found))
                 elif rank[other] >= rank[name]:
@@ -200,13 +233,15 @@ def lift(elements, wrt, damping, *, eliminate=False) -> Lift:
                 _eliminate(elements, theta, gone[theta], bent.pop(theta), stops, ends, add)
     bundles += _bundled(single)
     shared = tuple(name for name in kept if len(reach[name]) > 1)
-    return Lift(tuple(elements), tuple(wrt), damping, order, sizes, at, tuple(bundles), cuts, shared, gone)
+    return Lift(
+        tuple(elements), tuple(wrt), damping, order, sizes, at, tuple(bundles), cuts, shared, gone, float(curvature)
+    )
 
 
 def outline(elements, wrt, damping, *, eliminate=False) -> Lift:
     """What `lift` would return, its blocks empty and no number computed: a superset of the pairs that meet."""
     lin, copies = elements[0][1], len(elements)
-    gone = linear_parameters(lin, wrt, damping) if eliminate else {}
+    gone = linear_parameters(elements, wrt, damping) if eliminate else {}
     cuts, kept, reach, order, at, sizes = _arranged(lin, wrt, gone, copies)
     stops, pairs, across, plain = set(cuts), set(), set(), [np.zeros((2, 0), dtype=int)]
     behind: dict[str, tuple[int, ...]] = {name: (at[name],) for name in kept}  # by number; of a cut its first z
@@ -256,7 +291,9 @@ def outline(elements, wrt, damping, *, eliminate=False) -> Lift:
         for rows, columns in ([within, between] if k == other else [between])
     ]
     shared = tuple(name for name in kept if len(reach[name]) > 1)
-    return Lift(tuple(elements), tuple(wrt), damping, order, sizes, at, tuple(bundles), cuts, shared, gone)
+    return Lift(
+        tuple(elements), tuple(wrt), damping, order, sizes, at, tuple(bundles), cuts, shared, gone, abs(damping)
+    )
 
 
 def _arranged(lin, wrt, gone, copies):

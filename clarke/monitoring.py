@@ -118,8 +118,10 @@ def calibrate(
         raise ValueError(f"side is one of {', '.join(SIDES)}; got {side!r}")
     _require_rng(rng)
     center, scale = values.mean(axis=0), values.std(axis=0, ddof=1)
-    if not np.all(scale > 0):
+    if not np.all(scale > 1e-13 * np.abs(values).max(axis=0)):  # equal values may differ from their mean by rounding
         raise ValueError("the reference does not vary, so that no scale can be taken from it")
+    if isinstance(simulations, bool) or not isinstance(simulations, int | np.integer) or simulations < 1:
+        raise ValueError(f"simulations is an int, at least 1; got {simulations!r}")
     estimated = correlation is None
     if estimated:
         correlation = _correlation(values)

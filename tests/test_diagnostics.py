@@ -630,6 +630,8 @@ def test_wrong_arguments_are_refused_by_name(rng):
         ("steps must be an integer from 1 to 3", lambda: spectral_density(onp.eye(3), steps=4, probes=1, rng=rng)),
         ("a probe is zero", lambda: spectral_density(onp.eye(3), steps=1, probes=onp.zeros((1, 3)))),
         ("probes must hold H", lambda: spectral_density(onp.eye(3), steps=1, probes=onp.ones((1, 2)))),
+        ("probes must hold H", lambda: spectral_density(onp.eye(3), steps=1, probes=2.0, rng=rng)),
+        ("probes of H hold nan", lambda: spectral_density(onp.eye(3), steps=1, probes=onp.full((1, 3), onp.nan))),
         ("width must be", lambda: spectral_density(onp.eye(3), steps=1, probes=1, rng=rng, width=0.0)),
         ("grid must be one increasing", lambda: spectral_density(onp.eye(3), steps=1, probes=1, rng=rng, grid=[1, 0])),
         ("count must be an integer from 1 to 3", lambda: extreme_eigenvalues(onp.eye(3), count=0)),
@@ -637,6 +639,17 @@ def test_wrong_arguments_are_refused_by_name(rng):
     for message, call in cases:
         with pytest.raises(ValueError, match=message):
             call()
+
+
+def test_numbers_of_numpy_are_numbers_and_the_length_of_probes_scales_weights_alone(rng):
+    A = onp.diag([1.0, 2.0, 4.0])
+    found = spectral_density(A, steps=2, probes=onp.ones((1, 3)), width=onp.float32(0.125))
+    assert found.width == 0.125
+    short = spectral_density(A, steps=2, probes=onp.full((1, 3), 2.0**-30), width=0.125)
+    onp.testing.assert_allclose(short.nodes, found.nodes, rtol=1e-14)
+    onp.testing.assert_allclose(short.weights, found.weights * 2.0**-60, rtol=1e-14)
+    blocks = split(onp.eye(3), (1, 2))
+    assert coupling(blocks, "a", "b", tol=onp.float32(1e-6)) == coupling(blocks, "a", "b", tol=1e-6)
 
 
 def test_one_product_that_is_a_vector_and_frozen_results(rng):

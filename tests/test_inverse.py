@@ -1,6 +1,7 @@
 """(H + lambda I)^-1 r by every method: against numpy on the matrix differentiated whole, and exact rationals."""
 
 from fractions import Fraction
+from functools import partial
 
 import autograd.numpy as anp
 import numpy as np
@@ -15,7 +16,7 @@ import clarke
 from clarke import inverse, layers, models
 from clarke.blocks import KinkError, hessian_blocks
 from clarke.claims.references import brute_force
-from clarke.eliminations import SingularHessian, UnsuitableMethod
+from clarke.eliminations import Factorization, SingularHessian, UnsuitableMethod
 from clarke.inverse import InverseProduct, inverse_hessian_product
 from clarke.local import Local, closed_form
 
@@ -185,6 +186,25 @@ def test_a_mixture_through_several_layers(rng):
         require_truth(network, H, damping, weights=weights, chain=True)
 
 
+def test_a_loss_of_a_parameter_may_bend_otherwise_on_each_piece(rng):
+    network = clarke.Network()
+    network.input("x", rng.normal(size=(4, 1)))
+    network.parameter("W", [[0.0]])
+    network.parameter("V", rng.normal(size=(3, 1)))
+    network.node("z", layers.affine, "x", "W")
+    network.node("h", layers.tanh, "z")
+    network.node("y", layers.affine, "h", "V")
+    network.loss(layers.squared_error(rng.normal(size=(4, 3))), "y")
+    network.loss(half_squared, "W")
+    for weights in ({"+": 0.25, "-": 0.75}, {"-": 0.75, "+": 0.25}):
+        H = sum(w * hessian_blocks(network, pattern=p).dense() for p, w in weights.items())
+        require_truth(network, H, 0.3, weights=weights)
+
+
+def half_squared(w):
+    return 3.0 * anp.sum(anp.maximum(w, 0.0) ** 2)
+
+
 def test_where_the_pieces_agree_they_count_once():
     network = clarke.Network()
     network.input("x", [[1.0], [2.0]])
@@ -270,6 +290,52 @@ def test_expanding_chains_are_solved_to_rounding_where_the_dense_matrix_is_lost(
     assert found.log_abs_det == pytest.approx(59 * np.log(damping) + 60 * np.log(9) - np.log(8), rel=1e-12)
 
 
+@pytest.mark.parametrize("exponent", [-100, -40, 40, 100, 500])
+@pytest.mark.parametrize("damping", [0.3, -0.1])
+def test_the_unit_of_the_loss_changes_no_certificate(rng, exponent, damping):
+    unit = 2.0**exponent
+    network = models.mlp((3, 4, 2), activation="tanh", loss=None, inputs=rng.normal(size=(5, 3)), rng=rng)
+    network.loss(partial(weighed, targets=rng.normal(size=(5, 2)), unit=unit), "y")
+    A = hessian_blocks(network).dense() / unit + damping * np.eye(network.size)
+    values, r = np.linalg.eigvalsh(A), rng.normal(size=network.size)
+    for method in METHODS:
+        found = inverse_hessian_product(network, r, damping=damping * unit, method=method)
+        np.testing.assert_allclose(found.solution * unit, np.linalg.solve(A, r), rtol=1e-8, err_msg=method)
+        assert found.residual <= 1e-11, method
+        assert found.inertia == inertia(values), method
+        expected = np.log(np.abs(values)).sum() + len(A) * np.log(unit)
+        assert found.log_abs_det == pytest.approx(expected, rel=1e-10), method
+
+
+def weighed(y, *, targets, unit):
+    return unit * anp.sum((y - targets) ** 2)
+
+
+@pytest.mark.parametrize("method", SAFE)
+def test_the_signs_are_right_beside_activations_whose_squares_drown_everything(rng, method):
+    network = clarke.Network()
+    network.input("h0", rng.uniform(size=(2, 2)))
+    for k in range(1, 11):
+        network.parameter(f"W{k}", [[5.0, 6.0], [6.0, 5.0]])
+        network.node(f"z{k}", layers.affine, f"h{k - 1}", f"W{k}")
+        network.node(f"h{k}", layers.softplus, f"z{k}")
+    network.node("slight", partial(layers.rescale, scale=1e-30), "h10")
+    network.loss(layers.squared_error(np.zeros((2, 2))), "slight")
+    assert np.abs(network.value("h9")).max() > 1e7
+    assert np.abs(hessian_blocks(network).dense()).max() < 1e-9
+    for damping, signs in ((1.0, (40, 0, 0)), (-0.5, (0, 40, 0))):
+        found = inverse_hessian_product(network, np.ones(40), damping=damping, method=method)
+        np.testing.assert_allclose(found.solution, np.full(40, 1 / damping), rtol=1e-8)
+        assert found.inertia == signs
+
+
+def test_a_damping_that_decay_all_but_cancels_is_not_divided_by(rng):
+    network = mlp(rng, (2, 2, 2), samples=40)
+    network.loss(layers.weight_decay(-0.5), "W1")
+    for damping in (0.5 + 1e-14, 0.5):
+        require_truth(network, brute_force(network, network.parameters), damping)
+
+
 def test_the_dense_matrix_of_an_expanding_chain_is_no_twin(rng):
     network, r = linear_chain(3, 60), rng.normal(size=60)
     H = hessian_blocks(network).dense()
@@ -305,6 +371,18 @@ def test_without_damping_a_regular_hessian_is_solved(rng):
     H = brute_force(network, network.parameters)
     assert regular(H, 0.0)
     require_truth(network, H, 0)
+
+
+@pytest.mark.parametrize(("depth", "seed"), [(6, 3), (8, 2)])
+def test_without_damping_a_regular_hessian_of_dense_layers_is_solved_by_every_safe_method(depth, seed):
+    rng = np.random.default_rng(seed)
+    data = {"inputs": rng.normal(size=(60, 2)), "targets": rng.normal(size=(60, 2))}
+    network = models.mlp((2,) + (3,) * depth + (2,), activation="tanh", loss="squared", rng=rng, **data)
+    values = np.abs(np.linalg.eigvalsh(hessian_blocks(network).dense()))
+    assert values.min() > 1e-8 * values.max()
+    for method in SAFE:
+        found = inverse_hessian_product(network, np.ones(network.size), damping=0, method=method)
+        assert found.residual <= 1e-10
 
 
 @pytest.mark.parametrize("method", SAFE)
@@ -441,6 +519,28 @@ def test_the_result_is_frozen_and_its_residual_true(rng):
     nothing = inverse_hessian_product(network, 0 * r, damping=0.5)
     assert not nothing.solution.any()
     assert nothing.residual == 0
+
+
+@pytest.mark.parametrize("unit", [2.0**-1000, 2.0**1000])
+def test_the_unit_of_the_right_hand_side_changes_no_residual(rng, unit):
+    network = mlp(rng)
+    r = rng.normal(size=network.size)
+    for method in METHODS:
+        found, expected = (inverse_hessian_product(network, s * r, damping=0.5, method=method) for s in (unit, 1.0))
+        np.testing.assert_array_equal(found.solution, expected.solution * unit)
+        assert 0 < found.residual == expected.residual
+
+
+def test_a_residual_that_is_no_number_is_worse_than_any():
+    found = Factorization(lambda r: r, "dense", 0.0, lambda: (2, 0, 0))
+    assert inverse._refined(found, lambda v: np.nan * v, np.ones(2))[1] == np.inf
+
+
+def test_a_solution_that_overflows_is_an_error(rng):
+    network = mlp(rng)
+    network.parameter("idle", [1.0])
+    with pytest.raises(ValueError, match="rhs is so large that the solution overflows"):
+        inverse_hessian_product(network, [1e300], damping=1e-10, wrt="idle")
 
 
 @pytest.mark.parametrize(

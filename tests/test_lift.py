@@ -148,10 +148,10 @@ def test_cuts_are_where_parameters_enter_and_where_motions_meet(rng):
 
 def test_parameters_that_enter_one_node_linearly_are_eliminated(rng):
     lin = linearize(mlp(rng))
-    assert set(linear_parameters(lin, lin.network.parameters, 0.5)) == set(lin.network.parameters)
-    assert linear_parameters(lin, lin.network.parameters, 0.0) == {}
+    assert set(linear_parameters([(1.0, lin)], lin.network.parameters, 0.5)) == set(lin.network.parameters)
+    assert linear_parameters([(1.0, lin)], lin.network.parameters, 0.0) == {}
     # x and W1 are bent together, and so neither is
-    assert set(linear_parameters(lin, ("x", "W1", "b1"), 0.5)) == {"b1"}
+    assert set(linear_parameters([(1.0, lin)], ("x", "W1", "b1"), 0.5)) == {"b1"}
 
 
 def test_decay_adds_to_the_damping_of_its_parameter_and_other_losses_forbid_elimination(rng):
@@ -159,9 +159,9 @@ def test_decay_adds_to_the_damping_of_its_parameter_and_other_losses_forbid_elim
     network.loss(layers.weight_decay(0.25), "W1")
     network.loss(layers.squared_error(np.zeros((4, 4))), "W2")
     network.loss(quartic, "W3")
-    found = linear_parameters(linearize(network), ("W1", "W2", "W3"), 0.5)
+    found = linear_parameters([(1.0, linearize(network))], ("W1", "W2", "W3"), 0.5)
     assert found == {"W1": 0.75, "W2": 0.75}
-    assert linear_parameters(linearize(network), ("W1",), -0.25) == {}
+    assert linear_parameters([(1.0, linearize(network))], ("W1",), -0.25) == {}
 
 
 def quartic(w):
@@ -178,10 +178,10 @@ def test_parameters_that_enter_twice_or_not_linearly_are_kept(rng):
     network.node("s", layers.tanh, "v")
     network.loss(layers.squared_error(np.zeros((2, 3))), "s")
     lin = linearize(network)
-    assert set(linear_parameters(lin, ("W", "b"), 1.0)) == {"b"}
+    assert set(linear_parameters([(1.0, lin)], ("W", "b"), 1.0)) == {"b"}
     assert lift(((1.0, lin),), ("W", "b"), 1.0).shared == ("W",)
     chain = clarke.models.residual_chain(9, 2, rng=rng)
-    assert linear_parameters(linearize(chain), chain.parameters, 1.0) == {}
+    assert linear_parameters([(1.0, linearize(chain))], chain.parameters, 1.0) == {}
 
 
 @pytest.mark.parametrize("width", [2, 5, 9])

@@ -226,6 +226,11 @@ def test_bad_arguments_are_named(rng):
         calibrate([1.0, np.nan, 2.0], **good)
     with pytest.raises(ValueError, match="the reference does not vary"):
         calibrate([1.0, 1.0, 1.0], **good)
+    with pytest.raises(ValueError, match="the reference does not vary"):
+        calibrate([0.1, 0.1, 0.1], **good)  # whose mean is another number
+    for simulations in (100.0, True, 0):
+        with pytest.raises(ValueError, match=f"simulations is an int, at least 1; got {simulations}"):
+            calibrate(reference, simulations=simulations, **good)
     with pytest.raises(ValueError, match=r"false_alarm_rate is in \(0, 1\); got 1"):
         calibrate(reference, **{**good, "false_alarm_rate": 1})
     with pytest.raises(ValueError, match="horizon is the number of steps watched, an int, at least 1; got None"):

@@ -16,6 +16,7 @@ from clarke import curvature_sources as sources
 from clarke import traces as room
 from clarke.blocks import KinkError, hessian_blocks
 from clarke.claims.references import brute_force, brute_parts, sizes
+from clarke.linearization import linearize
 from clarke.scatter import probe_count, trace_variance, unrolled, unrolling_bias
 from clarke.traces import LayerTraces, layer_traces
 
@@ -258,6 +259,43 @@ def test_exact_takes_one_backward_column_an_output_whatever_the_batch(rng, monke
     monkeypatch.setattr(sources, "tangents", None)
     layer_traces(network)
     assert carried == [2]
+
+
+def test_the_layer_below_a_diagonal_takes_no_column_of_it(rng, monkeypatch):
+    """Columns are carried to lower layers alone: none of h1, those of h2 to layer 1, of a squared loss to 1 and 2."""
+    network, carried = mlp(rng, (3, 6, 5, 2), N=9, activation="tanh", loss="squared"), []
+    true = sources._pulled
+
+    def pulled(lin, source, columns, names, *rest, **keywords):
+        carried.append((source.step.name, len(columns), set(names)))
+        return true(lin, source, columns, names, *rest, **keywords)
+
+    monkeypatch.setattr(sources, "_pulled", pulled)
+    found, blocks = layer_traces(network).estimate, hessian_blocks(network)
+    assert carried == [("h2", 5, {"W1", "b1"}), ("loss 1", 2, {"W1", "b1", "W2", "b2"})]
+    for name in network.parameters:
+        assert found[name] == pytest.approx(onp.trace(blocks[name, name]), rel=1e-12)
+
+
+def faintly_coupled(z):
+    return z**2 + 1e-12 * z * np.roll(z, 1, axis=1)
+
+
+@pytest.mark.parametrize(("fun", "axes"), [(faintly_coupled, 3), (layers.tanh, 2), (np.cos, 2)])
+def test_a_faint_coupling_of_entries_is_no_diagonal(rng, fun, axes):
+    network = clarke.Network()
+    network.parameter("z", rng.normal(size=(3, 4)))
+    network.input("c", onp.ones((3, 4)))
+    network.node("h", fun, "z")
+    network.node("k", layers.product, "h", "c")
+    network.loss(layers.weighted_sum(rng.normal(size=(3, 4))), "k")
+    lin = linearize(network)
+    ((source, *_),) = sources.plan_of(lin, ("z",), "hessian").sources
+    found = sources._second(lin, source)
+    assert found.ndim == axes
+    diagonal = found if axes == 2 else onp.einsum("ini->in", found)
+    true = onp.diag(hessian_blocks(network)["z", "z"]).reshape(source.samples, -1).T
+    onp.testing.assert_allclose(diagonal, true, rtol=1e-13)
 
 
 def test_columns_of_its_own_where_a_parameter_has_fewer(rng):
