@@ -104,7 +104,8 @@ def _parser():
     a.add_argument("function", metavar="module:function", help="of one flat array")
     _at(a, "required", required=True)
     a.add_argument("--derivative", choices=("hessian", "gradient"), default="hessian")
-    a.add_argument("--backend", choices=("autograd", "torch", "jax"), default="autograd")
+    text = "what differentiates the function, which is written with autograd.numpy for any of them; default: autograd"
+    a.add_argument("--backend", choices=("autograd", "torch", "jax"), default="autograd", help=text)
     _tol(a)
     _limit(a, MAX_CHAMBERS)
     a = command("minimize", _minimize, "A local minimizer of a piecewise-smooth function")
@@ -162,6 +163,8 @@ def _study(args):
         _require_drawable(Path(picture))
     if args.html and not Path(args.html).absolute().parent.is_dir():
         raise ValueError(f"--html {args.html}: there is no directory {Path(args.html).parent}")
+    if args.html and Path(args.html).is_dir():
+        raise ValueError(f"--html {args.html}: this is a directory; name a file in it")
     function, x, name, output = _question(args)
     found = study(function, x, output=output, tol=args.tol, name=name, max_chambers=args.max_chambers)
     print(_json(found.to_dict()) if args.json else found)
@@ -184,6 +187,8 @@ def _require_drawable(path):
         raise ValueError(f"--output {path}: pictures are {', '.join(formats)}; got {path.suffix or 'no suffix'}")
     if not path.parent.is_dir():
         raise ValueError(f"--output {path}: there is no directory {path.parent}")
+    if path.is_dir():
+        raise ValueError(f"--output {path}: this is a directory; name a file in it")
 
 
 def _question(args):
@@ -273,6 +278,8 @@ def _minimize(args):
 def _chambers(args):
     if args.count and (args.out or args.exact):
         raise ValueError("--count lists no chambers and is always exact; leave out --out and --exact")
+    if args.out and Path(args.out).exists() and not Path(args.out).is_dir():
+        raise ValueError(f"--out {args.out}: this is no directory; shards are files of a directory of their own")
     with _about(args.file):
         normals = _array(Path(args.file), "normals")
     offsets = None
@@ -363,7 +370,9 @@ def _require_value(function, x, name):
         with np.errstate(all="ignore"):
             function(np.array(x))
     except Exception as error:
-        raise ValueError(f"{name} fails at the point: {type(error).__name__}: {error}") from error
+        advice = "; it is called with one flat array, and written with autograd.numpy for any backend"
+        advice = advice if isinstance(error, TypeError) else ""
+        raise ValueError(f"{name} fails at the point: {type(error).__name__}: {error}{advice}") from error
 
 
 def _array(path, name):
@@ -433,6 +442,8 @@ def _check_claims(chosen, args):
 
 
 def _write_pages(folder):
+    if not (folder / "references.bib").is_file():
+        raise ValueError(f"--pages {folder}: the pages go beside references.bib, and there is none")
     pages = {
         "claims.md": claims_page(ledger(), (folder / "references.bib").read_text()),
         "what-holds.md": what_holds_page(ledger()),

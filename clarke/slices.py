@@ -99,6 +99,10 @@ def slice_polygons(f, x, *, basis=None, radius=None, tol=TOL) -> Slice:
         else:
             polygons.append(_frozen(cell))
             patterns.append(_text(*_guards(inside)))
+    choices = np.repeat(np.arange(len(_ties(at_x))), [len(tie.guards) for tie in _ties(at_x)])
+    for segment, is_open in _uncut(polygons, patterns, (s, t), choices, active):
+        walls.append(segment)
+        through.append(is_open)
     return Slice(
         x,
         _frozen(basis),
@@ -154,8 +158,12 @@ def _forward(graph, z, pieces=None):
 
 def _guards(seen):
     """(letters,) every guard and its scale."""
-    ties = [tie for each, _, _ in seen.values() for tie in each]
+    ties = _ties(seen)
     return tuple(np.concatenate([np.empty(0), *(getattr(tie, name) for tie in ties)]) for name in ("guards", "scales"))
+
+
+def _ties(seen):
+    return [tie for each, _, _ in seen.values() for tie in each]
 
 
 def _text(guards, scales):
@@ -229,6 +237,37 @@ def _open(tie, args, sizes, tol):
         first, second = np.triu_indices(len(near), 1)
         small &= near[first] & near[second]
     return small
+
+
+def _uncut(polygons, patterns, lines, choices, active):
+    """The walls on lines of the grid, which cut no cell: (segment, whether it is open at x).
+
+    lines: where the grid has them, by axis. choices: (letters,) the choice that a letter belongs to; one between two
+    members of a max is open at x if both of their letters are.
+    """
+    letters, active = np.array([list(pattern) for pattern in patterns]), np.asarray(active, dtype=bool)
+    sides = {}  # (axis, line, whether the polygon is on its left) -> (low, high, polygon)
+    for k, polygon in enumerate(polygons):
+        for a, b in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
+            for axis in (0, 1):
+                low, high = a[1 - axis], b[1 - axis]
+                if a[axis] == b[axis] and low != high:
+                    side = sides.setdefault((axis, a[axis], bool(low < high)), [])
+                    side.append((min(low, high), max(low, high), k))
+    found = []
+    for axis, inner in enumerate(values[1:-1] for values in lines):
+        for line in inner:
+            for low, high, k in sides.get((axis, line, True), []):
+                for least, last, m in sides.get((axis, line, False), []):
+                    ends = max(low, least), min(high, last)
+                    if ends[0] >= ends[1] or patterns[k] == patterns[m]:
+                        continue
+                    changed = (letters[k] != letters[m]) & (letters[k] != "0") & (letters[m] != "0")
+                    if changed.any():
+                        is_open = any(active[changed & (choices == c)].all() for c in np.unique(choices[changed]))
+                        segment = np.array([[line, end] if axis == 0 else [end, line] for end in ends])
+                        found.append((segment, bool(is_open)))
+    return found
 
 
 def _halves(parts, span, tie, noise):

@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 from scipy.optimize import approx_fprime
+from scipy.sparse import csr_array
 from scipy.special import log_softmax
 
 import clarke
@@ -235,6 +236,12 @@ REFUSED = {
     ),
     "ValueError|Ridge with an alpha for each target is not supported": lambda: from_sklearn(
         linear_model.Ridge(alpha=[1.0, 2.0]).fit(X, REALS), X, REALS
+    ),
+    "ValueError|Lasso with positive=True, a constraint that no loss expresses, is not supported": lambda: from_sklearn(
+        linear_model.Lasso(positive=True).fit(X, REAL), X, REAL
+    ),
+    "ValueError|X is sparse; pass X.toarray": lambda: from_sklearn(
+        linear_model.Ridge().fit(csr_array(X), REAL), csr_array(X), REAL
     ),
     "ValueError|SGDClassifier with loss='huber' is not supported": lambda: from_sklearn(
         linear_model.SGDClassifier(loss="huber").fit(X, TWO), X, TWO

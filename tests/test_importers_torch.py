@@ -362,6 +362,110 @@ def test_however_relu_is_written_the_limiting_hessians_at_its_kink_are_the_same(
     assert len(found[0]) == 2
 
 
+def assigned(x, a):
+    z = a(x)
+    z[:, 0] = 0.0
+    z[0, 1:3] = x[1, :2] * x[0, 0]
+    return z
+
+
+def spread(x, a):
+    z = torch.zeros(3, 8, dtype=x.dtype)
+    z[:, ::2] = a(x)
+    return z
+
+
+def rectified(x, a):
+    z = a(x)
+    z[:, 1].relu_()
+    z.view(-1).mul_(2.0)
+    return z
+
+
+def viewed(x, a):
+    z = a(x)
+    v = z.view(-1)
+    z.add_(1.0).mul_(x)
+    return v
+
+
+def overwritten(x, a):
+    x.mul_(2.0)
+    return a(x)
+
+
+WRITES = {fun.__name__: fun for fun in (assigned, spread, rectified, viewed, overwritten)}
+
+
+@pytest.mark.parametrize("case", WRITES)
+def test_what_is_written_through_a_view_is_seen_wherever_the_array_is_read(case):
+    module, x = Of(WRITES[case], nn.Linear(4, 4)).double(), example_of(ROWS)
+    given = x.clone()
+    network = from_torch(module, x)
+    assert torch.equal(x, given)
+    assert network.nodes[-1] == "y"
+    for at in (x, example_of(ROWS)):
+        meant = module(at.clone()).detach().numpy()
+        found = network.at(at.numpy().ravel(), network.inputs[0]).value("y")
+        assert found == pytest.approx(meant, rel=1e-12, abs=1e-12)
+
+
+def test_without_torch_export_what_is_written_in_place_is_seen_or_refused(monkeypatch):
+    def refused(*args, **keywords):
+        raise RuntimeError("not exportable")
+
+    def chained(x, a):
+        z = a(x)
+        w = z.add_(1.0)
+        z.mul_(2.0).tanh_()
+        return z * w
+
+    monkeypatch.setattr(torch.export, "export", refused)
+    for fun in (chained, overwritten):
+        module, x = Of(fun, nn.Linear(4, 4)).double(), example_of(ROWS)
+        network = from_torch(module, x)
+        for at in (x, example_of(ROWS)):
+            meant = module(at.clone()).detach().numpy()
+            found = network.at(at.numpy().ravel(), network.inputs[0]).value("y")
+            assert found == pytest.approx(meant, rel=1e-12, abs=1e-12)
+    for fun in (rectified, viewed):
+        with pytest.raises(importers.UnsupportedOperations, match="an operation in place on what has views"):
+            from_torch(Of(fun, nn.Linear(4, 4)), example_of(ROWS))
+
+
+def test_a_module_that_counts_its_calls_has_one_result():
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Linear(3, 2)
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, x):
+            self.calls += 1
+            return self.body(x) * self.calls
+
+    module, x = Counting(), torch.randn(2, 3)
+    network = from_torch(module, x)
+    assert module.calls == 0
+    assert network.value("y") == pytest.approx(module(x).detach().numpy(), abs=1e-6)
+
+
+def test_casts_between_floating_types_keep_double_precision():
+    single, x = torch.ones(4, dtype=torch.float32), example_of(ROWS)
+    module = Of(lambda x, a: (a(x).float().half() / 3).to(x.dtype) * single, nn.Linear(4, 4))
+    network = from_torch(module, x)
+    meant = module.double().a(x).detach().numpy() / 3
+    assert network.value("y") == pytest.approx(meant, rel=1e-14, abs=1e-14)
+    module = Of(lambda x, a: a(x.float()), nn.Linear(4, 4))
+    with pytest.raises(ValueError, match="all floating tensors are double here: leave out casts to another type"):
+        from_torch(module, x)
+
+
+def test_the_example_may_be_a_number():
+    network = from_torch(Of(lambda x: torch.tanh(x) * x), torch.tensor(2.0))
+    assert network.value("y") == pytest.approx(2 * np.tanh(2.0), rel=1e-15)
+
+
 def test_a_selection_that_jumps_is_refused_by_name():
     module = Of(lambda x, a: torch.where(a(x) > 0, x, x + 1), nn.Linear(3, 3))
     with pytest.raises(importers.UnsupportedOperations, match=r"y \(where\): it jumps: where its guard is 0"):
@@ -404,6 +508,9 @@ REFUSED = {
     "extrema over axes": (Of(lambda x: x.max()), ROWS),
     "a threshold whose value differs": (nn.Threshold(0.5, 0.0), ROWS),
     "its condition is no comparison": (Of(lambda x: torch.where(torch.ones(3, 4) > 0, x, 2 * x)), ROWS),
+    "a comparison used as a number jumps; write the selection with where": (Of(lambda x: (x > 0).double() * x), ROWS),
+    "a cast to int64 jumps": (Of(lambda x: x * x.long()), ROWS),
+    "random; draw it once and pass it as an input": (Of(lambda x: x + torch.rand(4)), ROWS),
     "a power takes a fixed number": (Of(lambda x: 2.0**x), ROWS),
     "neither finite nor causal": (
         Of(lambda x: F.scaled_dot_product_attention(x, x, x, attn_mask=torch.eye(3) > 0)),
@@ -464,6 +571,16 @@ def test_without_torch_export_the_graph_is_that_of_torch_fx(monkeypatch):
 def test_a_module_that_depends_on_its_values_is_refused():
     module = Of(lambda x: x if x.sum() > 0 else -x)
     with pytest.raises(ValueError, match=r"neither by torch.export nor by torch.fx|differs from that of the source"):
+        from_torch(module, torch.full((2, 2), 0.01))
+
+
+def test_a_branch_that_neither_recorder_takes_is_answered_with_what_to_write(monkeypatch):
+    def refused(*args, **keywords):
+        raise RuntimeError("not exportable")
+
+    monkeypatch.setattr(torch.export, "export", refused)
+    module = Of(lambda x: x if x.sum() > 0 else -x)
+    with pytest.raises(ValueError, match=r"neither by torch\.export nor by torch\.fx(.|\n)*as torch\.where"):
         from_torch(module, torch.full((2, 2), 0.01))
 
 

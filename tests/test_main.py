@@ -37,6 +37,9 @@ def short(x):
 def divided(x):
     return 1 / 0
 
+def tensors(x):
+    raise TypeError("argument 'input' must be Tensor, not numpy.ndarray")
+
 def abs_3(x):
     return sum(np.abs(x[i]) for i in range(3))
 
@@ -232,6 +235,11 @@ def test_json_has_a_list_of_scalars_on_one_line(here, capsys):
         ("study model.h5 --at 1", "'model.h5' is no model: FILE.nnet, FILE.onnx or module:function is"),
         ("study model.onnx --at 1", "model.onnx"),
         ("study --html nowhere/page.html", "--html nowhere/page.html: there is no directory nowhere"),
+        ("study --html .", "--html .: this is a directory; name a file in it"),
+        ("study --output pictures.png", "--output pictures.png: this is a directory; name a file in it"),
+        ("chambers plane.json --out flat.npy", "--out flat.npy: this is no directory; shards are files of a directory"),
+        ("claims --pages .", "--pages .: the pages go beside references.bib, and there is none"),
+        ("audit commandline_model:tensors --at 0 --backend torch", "and written with autograd.numpy for any backend"),
         ("study missing.nnet", "missing.nnet: cannot be read"),
         ("study broken.nnet", "broken.nnet, line 1: expected 4 counts, found 1"),
         ("study tiny.nnet --units 3", "units"),
@@ -273,6 +281,7 @@ def test_json_has_a_list_of_scalars_on_one_line(here, capsys):
 def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(here, capsys, argv, said):
     np.save("objects.npy", np.array([{}, None], dtype=object), allow_pickle=True)
     np.save("flat.npy", [1, 2])
+    Path("pictures.png").mkdir()
     np.save("square.npy", np.eye(2))
     for name, text in {
         "broken.nnet": "no numbers\n",

@@ -174,6 +174,34 @@ def test_a_saddle_inside_one_cell_is_cut_without_overlap():
     assert plus == pytest.approx(2 + 2 * 0.013 * 0.017, abs=2 * (2 / slices.GRID) ** 2)
 
 
+def test_walls_along_the_grid_of_curved_guards_are_drawn_like_any_other():
+    """The parabola t = s^2 is cut out of cells, s = 0 runs between them; sqrt 5 + asinh(2) / 2 is its arc."""
+
+    def f(x):
+        return anp.maximum(x[0], 0) * x[1] + anp.abs(x[1] - x[0] ** 2) + anp.maximum(2 * x[1] - 1, 0)
+
+    piece = plots.slice_polygons(f, [0.0, 0.0], radius=1.0)
+    length = np.linalg.norm(piece.walls[:, 1] - piece.walls[:, 0], axis=1)
+    assert length[piece.through].sum() == pytest.approx(2 + np.sqrt(5) + np.arcsinh(2) / 2, rel=1e-3)
+    assert length[~piece.through].sum() == pytest.approx(2)
+    cross = plots.slice_polygons(lambda x: anp.abs(x[0] * x[1]), [0.0, 0.0], radius=1.0)
+    assert cross.through.all()
+    assert np.linalg.norm(cross.walls[:, 1] - cross.walls[:, 0], axis=1).sum() == pytest.approx(4)
+    touched = plots.slice_polygons(lambda x: anp.maximum(x[0] ** 2, 0), [0.0, 0.0], radius=1.0)
+    assert not len(touched.walls)
+
+
+def test_two_members_of_a_max_are_open_on_the_grid_where_both_tie_at_x():
+    def f(x):
+        return anp.max(anp.array([x[0], -x[0], x[1] ** 3 - 8]))
+
+    for shift, is_open in ((0.0, True), (1.0, False)):
+        piece = plots.slice_polygons(lambda x, shift=shift: f(x - shift), [0.0, 0.0], radius=2.0)
+        on_line = np.abs(piece.walls[:, :, 0] - shift).max(axis=1) < 1e-12
+        assert on_line.any()
+        assert (piece.through[on_line] == is_open).all()
+
+
 @pytest.mark.parametrize("far", [1e-3, 1.0, 40.0])
 def test_the_default_radius_shows_the_nearest_kink_elsewhere(far):
     def f(x):

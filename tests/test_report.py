@@ -72,7 +72,7 @@ def test_a_study_holds_what_the_rooms_return(digits_study):
     assert digits_study.value == pytest.approx(np.log(10))
 
 
-def test_the_report_of_digits_says_365_of_2_to_the_24(digits_study):
+def test_the_report_of_digits_says_560_of_2_to_the_24(digits_study):
     text = str(digits_study)
     assert max(map(len, text.splitlines())) <= report.WIDTH
     assert text.isascii()
@@ -181,6 +181,13 @@ def test_hessians_too_large_to_form_are_skipped_with_a_note(monkeypatch):
     assert row(str(found), "note").startswith("no Hessians")
     assert "Hessians  " not in str(found)
     assert found.to_dict()["hessians"] is None
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_piecewise_linear_function_is_audited_without_a_warning():
+    found = study(lambda x: anp.maximum(x[0], 0) + x[1], [0.0, 1.0])
+    gradient, hessian = found.audits
+    assert (gradient.inside, hessian.is_element, found.notes) == (True, True, ())
 
 
 def test_a_framework_that_fails_is_a_note():

@@ -22,6 +22,7 @@ over all of X: a stochastic solver divides alpha by the size of its batch. Proba
 from functools import partial
 
 import numpy as np
+from scipy.sparse import issparse
 
 from clarke import layers
 from clarke.models import mlp
@@ -37,8 +38,9 @@ def from_sklearn(estimator, X, y) -> Network:
 
     The input is "x". Perceptrons have the names of `mlp`, linear models W (outputs, features), b (outputs,) where an
     intercept is fitted, and the output "y", of a classifier the decision function. Weights of samples are not known to
-    an estimator and stay out. ValueError for other estimators, unfitted ones, losses outside the list, X and y that do
-    not fit, or values that come out different from those of predict, predict_proba or decision_function.
+    an estimator and stay out. ValueError for other estimators, unfitted ones, losses outside the list, constraints
+    (positive), X and y that do not fit, or values that come out different from those of predict, predict_proba or
+    decision_function.
     """
     names = [c.__name__ for c in type(estimator).__mro__ if c.__module__.partition(".")[0] == "sklearn"]
     if not names or names[0] not in _ESTIMATORS:
@@ -48,6 +50,10 @@ def from_sklearn(estimator, X, y) -> Network:
     from sklearn.utils.validation import check_is_fitted
 
     check_is_fitted(estimator)
+    if getattr(estimator, "positive", False):
+        _refuse(estimator, "positive=True, a constraint that no loss expresses,")
+    if issparse(X):
+        raise ValueError("X is sparse; pass X.toarray()")
     X = layers.constant("X", X)
     if X.ndim != 2 or X.shape[1] != estimator.n_features_in_:
         raise ValueError(f"X has shape (n, {estimator.n_features_in_}) for this estimator; got {X.shape}")

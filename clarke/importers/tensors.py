@@ -147,6 +147,8 @@ class Translation:
 
     def binary(self, name, kind, a, b):
         """a + b, a - b, a * b, a / b, maximum, minimum with broadcasting; at least one of them is a name."""
+        if any(isinstance(operand, Comparison) for operand in (a, b)):
+            raise ValueError("a comparison used as a number jumps; write the selection with where")
         shape = np.broadcast_shapes(self.shape(a), self.shape(b))
         fixed = [operand for operand in (a, b) if not isinstance(operand, str)]
         if fixed and kind in _ARITHMETIC:

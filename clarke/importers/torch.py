@@ -7,6 +7,7 @@ their names; buffers are constants. Nodes are named after the module that comput
 
 import copy
 import operator
+import warnings
 from functools import partial
 
 import numpy as np
@@ -51,10 +52,12 @@ def _imported(module, arguments):
         raise ValueError(f"{label} cannot be copied: {type(error).__name__}: {error}") from error
     try:
         with torch.no_grad():
-            copy.deepcopy(held)(*arguments)
+            copy.deepcopy(held)(*(a.clone() for a in arguments))  # it may write to them
     except Exception as error:
         shapes = ", ".join(str(tuple(a.shape)) for a in arguments)
-        raise ValueError(f"{label} fails on the example {shapes}: {type(error).__name__}: {error}") from error
+        advice = "; all floating tensors are double here: leave out casts to another type"
+        advice = advice if "dtype" in str(error) else ""
+        raise ValueError(f"{label} fails on the example {shapes}: {type(error).__name__}: {error}{advice}") from error
     graph, leaves, names = _graph(held, arguments)
     translation, declared, env = Translation(), {}, {}
     for name, tensor in held.named_parameters():  # each once, tied ones too
@@ -65,21 +68,19 @@ def _imported(module, arguments):
             env[node] = declared[id(what)]
         elif kind == "input" and arguments[what].is_floating_point():
             env[node] = translation.named(_array(arguments[what]), names[node])
+    inputs = {node: env[node] for node in leaves if leaves[node][0] == "input" and node in env}
     values = _run(graph, leaves, arguments)
     outputs = _translate(translation, graph, values, env)
     network = translation.finish(label)
-    rng, inputs = (
-        np.random.default_rng(0),
-        [n for n in leaves if leaves[n][0] == "input" and isinstance(env.get(n), str)],
-    )
+    rng = np.random.default_rng(0)
     for step in (0.0, 0.1):  # the example, and a point near it: what is constant at one point only would show
         moved, at = list(arguments), network
-        for node in inputs:
+        for node, name in inputs.items():
             which = leaves[node][1]
-            shaken = _array(arguments[which]) * 1.0
-            shaken += step * rng.standard_normal(shaken.shape)
+            shaken = _array(arguments[which])
+            shaken = np.asarray(shaken + step * rng.standard_normal(shaken.shape))
             moved[which] = torch.from_numpy(shaken)
-            at = at.at(shaken.ravel(), env[node])
+            at = at.at(shaken.ravel(), name)
         try:
             values = _run(graph, leaves, tuple(moved))
         except Exception:  # the module may check its input
@@ -116,7 +117,12 @@ def _graph(module, arguments):
     tensors = dict(module.named_parameters(remove_duplicate=False))
     tensors |= dict(module.named_buffers(remove_duplicate=False))
     try:
-        program = torch.export.export(module, arguments, strict=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch's, about torch
+            program = torch.export.export(module, arguments, strict=False)
+            if any(map(_writes, program.graph.nodes)):
+                program = program.run_decompositions({})  # writing through views becomes values of their own
+                _keep_results(program)
     except Exception:
         return _traced(module, arguments, tensors)
     signature, leaves, names, position = program.graph_signature, {}, {}, 0
@@ -154,17 +160,31 @@ def _traced(module, arguments, tensors):
         return torch.func.functional_call(module, held, arguments)
 
     try:
-        graph = make_fx(call, pre_dispatch=True)(tensors, *arguments)
+        graph = make_fx(call, pre_dispatch=True)(tensors, *(a.clone() for a in arguments))
     except Exception as error:
         raise ValueError(
             f"{type(module).__name__} can be recorded neither by torch.export nor by torch.fx: "
-            f"{type(error).__name__}: {error}"
+            f"{type(error).__name__}: {error}\nA choice that depends on values is recorded as torch.where, not as an if"
         ) from error
     flat = [_leaf(tensor) for tensor in tensors.values()] + [("input", k) for k in range(len(arguments))]
     nodes = [node for node in graph.graph.nodes if node.op == "placeholder"]
     signature = list(inspect.signature(module.forward).parameters)
     given = [*tensors, *(signature + [f"x{k}" for k in range(len(arguments))])[: len(arguments)]]
     return graph, dict(zip(nodes, flat, strict=True)), dict(zip(nodes, given, strict=True))
+
+
+def _keep_results(program):
+    """Leave out what a program returns beside its results: inputs and buffers that it has changed."""
+    output = _output(program.graph_module)
+    specs = program.graph_signature.output_specs
+    results = [r for r, spec in zip(output.args[0], specs, strict=True) if spec.kind.name == "USER_OUTPUT"]
+    output.args = (tuple(results),)
+
+
+def _writes(node):
+    """The operation changes one of its arguments in place."""
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and schema.is_mutable
 
 
 def _output(graph):
@@ -174,10 +194,11 @@ def _output(graph):
 def _run(graph, leaves, arguments):
     """node -> its value, arrays for tensors; that of the output is a flat list of tensors.
 
-    Own tensors are copied first: an operation in place must not change the module or the example.
+    Own tensors are copied first: an operation in place must not change the module or the example. A cast to any
+    floating type is one to double.
     """
     import torch
-    from torch.utils._pytree import tree_leaves
+    from torch.utils._pytree import tree_leaves, tree_map
 
     env, kept = {}, {}
     with torch.no_grad():
@@ -194,12 +215,19 @@ def _run(graph, leaves, arguments):
                 kept[node] = [env[v] for v in kept[node]]
                 continue
             else:
-                args = torch.fx.node.map_arg(node.args, env.__getitem__)
-                kwargs = torch.fx.node.map_arg(node.kwargs, env.__getitem__)
+                args, kwargs = tree_map(_doubled, (node.args, node.kwargs))
+                args = torch.fx.node.map_arg(args, env.__getitem__)
+                kwargs = torch.fx.node.map_arg(kwargs, env.__getitem__)
                 value = node.target(*args, **kwargs)
             env[node] = value
             kept[node] = _kept(value)
     return kept
+
+
+def _doubled(argument):
+    import torch
+
+    return torch.double if isinstance(argument, torch.dtype) and argument.is_floating_point else argument
 
 
 def _kept(value):
@@ -213,23 +241,26 @@ def _kept(value):
 
 def _translate(translation, graph, values, env):
     """Declare the nodes on the way to the outputs; returns the names of these."""
+    import torch
     from torch.fx import Node
     from torch.utils._pytree import tree_leaves
 
     results = [node for node in tree_leaves(_output(graph).args) if isinstance(node, Node)]
     needed = set(results)
     for node in reversed(list(graph.graph.nodes)):
-        if node in needed:
-            needed.update(node.all_input_nodes)
+        if node in needed or _writes(node):
+            needed.update((node, *node.all_input_nodes))
     outputs = ["y"] if len(results) == 1 else [f"y{k}" for k in range(len(results))]
     wanted = dict(zip(results, outputs, strict=True)) if len(set(results)) == len(results) else {}
     for node in graph.graph.nodes:
         if node in env or node not in needed or node.op == "output":
             continue
+        name = wanted.get(node) or _name(node)
         if node.op in ("placeholder", "get_attr") or not any(_follows(env[n]) for n in node.all_input_nodes):
             env[node] = values[node]
+            if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+                translation.refuse(_name(node), str(node.target), "random; draw it once and pass it as an input")
             continue
-        name = wanted.get(node) or _name(node)
         try:
             env[node] = _node(translation, name, node, values, env)
         except (ValueError, TypeError, KeyError, IndexError) as error:
@@ -304,10 +335,27 @@ def _node(translation, name, node, values, env):
     handler = _HANDLERS.get(operation.removeprefix("_")) or _HANDLERS.get(operation)
     if handler is None:
         raise _Unknown
+    if not in_place:
+        return handler(translation, name, _Arguments(arguments), values[node])
+    same = [n for n in node.graph.nodes if _written_to(n) is _written_to(node)]
+    if any(map(_views, [same[0], *(user for n in same for user in n.users)])):
+        raise ValueError("an operation in place on what has views; write it as an expression")
     found = handler(translation, name, _Arguments(arguments), values[node])
-    if in_place:
-        env[node.args[0]] = found
+    env.update((n, found) for n in same if n in env)
     return found
+
+
+def _written_to(node):
+    """The node whose array a chain of operations in place returns."""
+    while _writes(node):
+        node = node.args[0]
+    return node
+
+
+def _views(node):
+    """The operation returns an array that may share memory with an argument, which it does not change."""
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and not schema.is_mutable and any(r.alias_info is not None for r in schema.returns)
 
 
 class _Arguments(dict):
@@ -506,7 +554,10 @@ def _attention(t, name, a, value):
 
 
 def _identity(t, name, a, value):
-    return a.self if "self" in a else a.input
+    operand = a.self if "self" in a else a.input
+    if isinstance(operand, str) and value.dtype.kind != "f":
+        raise ValueError(f"a cast to {value.dtype} jumps")
+    return operand
 
 
 def _dropout(t, name, a, value):
@@ -547,6 +598,25 @@ def _slice(t, name, a, value):
 def _narrow(t, name, a, value):
     start = a.start % t.shape(a.self)[a.dim]
     return _at(t, name, a, value, slice(start, start + a.length, 1))
+
+
+def _written(t, name, a, value, key):
+    """self with src in place of its entries at `key` of an axis."""
+    index = (slice(None),) * (a.dim % value.ndim) + (key,)
+    kept, src = np.ones(value.shape), np.zeros(value.shape)
+    kept[index] = 0.0
+    if isinstance(a.src, str):
+        src = t.broadcast(f"{name}.src", a.src, kept[index].shape)
+        src = t.emit(f"{name}.written", partial(layers.spread, shape=value.shape, index=index), src)
+    else:
+        src[index] = a.src
+    rest = a.self * kept if not isinstance(a.self, str) else t.binary(f"{name}.kept", "multiply", a.self, kept)
+    return t.binary(name, "add", rest, src)
+
+
+def _filled(t, name, a, value):
+    """A number, or a scalar, in every entry."""
+    return t.broadcast(name, a.value, value.shape) if isinstance(a.value, str) else value
 
 
 def _index(t, name, a, value):
@@ -606,6 +676,7 @@ _HANDLERS = {
     **dict.fromkeys("zeros_like ones_like full_like new_zeros new_ones new_full sym_size sym_numel".split(), _constant),
     **dict.fromkeys("chunk split split_with_sizes tensor_split".split(), _runs),
     **dict.fromkeys("matmul mm bmm mv dot".split(), lambda t, n, a, v: t.matmul(n, a.self, _right(a))),
+    **dict.fromkeys("copy".split(), lambda t, n, a, v: t.broadcast(n, t.named(a.src, n), v.shape)),
     **dict.fromkeys("gt ge".split(), _comparison(False)),
     **dict.fromkeys("lt le".split(), _comparison(True)),
     **dict.fromkeys("addmm baddbmm".split(), _addmm),
@@ -674,6 +745,9 @@ _HANDLERS = {
     "slice": _slice,
     "narrow": _narrow,
     "index": _index,
+    "fill": _filled,
+    "select_scatter": lambda t, n, a, v: _written(t, n, a, v, int(a.index)),
+    "slice_scatter": lambda t, n, a, v: _written(t, n, a, v, slice(a.start, a.end, a.step)),
     "index_select": lambda t, n, a, v: _at(t, n, a, v, np.asarray(a.index)),
     "embedding": _embedding,
     "unbind": _unbind,
