@@ -62,8 +62,9 @@ class Source:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """How to get exact traces: sources: (source, names by sample, names in whole); own: names by columns of their own;
-    separable: losses of the names alone; curved: names with a tensor part; columns: how many in all.
+    """How to get exact traces: sources: (source, names by sample, names in whole, name -> (factor, ways) of those that
+    take no column of it); own: names by columns of their own; separable: losses of the names alone; curved: names with
+    a tensor part; columns: how many in all.
     """
 
     part: str
@@ -95,16 +96,19 @@ def plan_of(lin: Linearization, names, part, most=None) -> Plan:
         by_sample, whole = [], []
         for k in np.flatnonzero(reached):
             (by_sample if _by_sample(lin, source, names[k]) else whole).append(names[k])
-        terms.append((source, by_sample, whole))
-    own, columns = _own_columns(lin, terms)
-    kept = tuple(
-        (source, split, whole)
-        for source, a, b in terms
-        for split, whole in [(tuple(n for n in a if n not in own), tuple(n for n in b if n not in own))]
-        if split or whole
-    )
+        ways = {name: way for name in by_sample for way in [_direct(lin, source, name)] if way}
+        if ways and _entrywise(lin, source) is None:
+            ways = {}
+        terms.append((source, [name for name in by_sample if name not in ways], whole, ways))
+    own, columns = _own_columns(lin, [term[:3] for term in terms])
+    kept = []
+    for source, by_sample, whole, ways in terms:
+        left = [tuple(name for name in part if name not in own) for part in (by_sample, whole)]
+        direct = {name: way for name, way in ways.items() if name not in own}
+        if any(left) or direct:
+            kept.append((source, *left, direct))
     alone = tuple(step for _, step, _, _ in steps if separable(lin, step))
-    return Plan(part, kept, tuple(n for n in names if n in own), alone, curved, columns)
+    return Plan(part, tuple(kept), tuple(n for n in names if n in own), alone, curved, columns)
 
 
 def _curved(lin, names, part):
@@ -221,15 +225,12 @@ def traces_of_plan(lin, plan) -> dict:
     def add(name, value):
         total[name] = total.get(name, 0.0) + value
 
-    for source, by_sample, whole in plan.sources:
+    for source, by_sample, whole, direct in plan.sources:
         K = _second(lin, source)
-        if K.ndim == 2:
-            direct = {name: factor for name in by_sample for factor in [_direct(lin, source, name)] if factor}
-            for name, (factor, argument) in direct.items():
-                add(name, _trace_of_diagonal(lin, source, K, factor, argument))
-            by_sample = tuple(name for name in by_sample if name not in direct)
-            if not by_sample and not whole:
-                continue
+        for name, (factor, ways) in direct.items():
+            add(name, _trace_of_diagonal(lin, source, K, factor, ways))
+        if not by_sample and not whole:
+            continue
         roots = _roots(K)
         few = _few(lin, source)
         for k in range(0, len(roots.signs), few):
@@ -251,31 +252,59 @@ def traces_of_plan(lin, plan) -> dict:
 
 
 def _direct(lin, source, name):
-    """(factor, argument) if the only way from the name to the source is one linear use in this argument, else None."""
+    """(factor, ways) if there is one way from the name to the source, a linear use and then steps (k, i) that keep the
+    diagonals of a diagonal matrix pulled back through them: entrywise ones, and one matrix, the same for all samples.
+    The last of the ways is the source's own. Else None.
+
+    Through a second matrix the diagonal needs the whole of what the first left; so does a name that is used at several
+    places of a sample, behind one.
+    """
     if name in source.aligned or len(uses := _uses(lin, source, name)) != 1:
         return None
     ((k, i),) = uses
-    step = lin.steps[k]
-    onward = [j for n, j in lin.uses[step.name] if n == source.position or lin.steps[n].name in source.before]
-    arguments = [j for j in source.arguments if source.step.parents[j] == step.name]
-    if len(onward) != 1 or onward != arguments or i not in step.local.factors:
+    factor = lin.steps[k].local.factors.get(i)
+    if factor is None:
         return None
-    return step.local.factors[i], onward[0]
+    ways, matrices = [], 0
+    while not ways or ways[-1][0] != source.position:
+        array = lin.steps[k].name
+        onward = [(n, j) for n, j in lin.uses[array] if n == source.position or lin.steps[n].name in source.before]
+        if len(onward) != 1:
+            return None
+        ((k, i),) = onward
+        ways.append((k, i))
+        if k != source.position and not _slopes(lin, k, i)[1]:
+            matrices += 1
+            if matrices > 1 or i not in lin.steps[k].local.matrices or factor.basis.shape[1] > 1:
+                return None
+    return (factor, ways) if i in source.arguments else None
 
 
-def _trace_of_diagonal(lin, source, K, factor, argument):
+def _slopes(lin, k, i) -> tuple[Any, bool]:
+    """(slopes, whether step k is entrywise in its argument i): two columns pushed forward tell, with probability 1."""
+    step = lin.steps[k]
+    shape = lin.network.value(step.parents[i]).shape
+    if shape != lin.network.value(step.name).shape or i in step.local.matrices:
+        return None, False
+    probes = np.stack([np.ones(shape), np.random.default_rng(0).uniform(1.0, 2.0, shape)])
+    slopes, more = step.local.push(i, probes)
+    return slopes, bool(np.all(np.abs(more - probes[1] * slopes) <= 8.0 * np.finfo(float).eps * np.abs(slopes)))
+
+
+def _trace_of_diagonal(lin, source, K, factor, ways):
     """sum_o K_oo |dy_o / dtheta|^2 over the entries o of the argument, K (D, N) diagonal: no columns, since an entry
-    y[n, l, g, c] reads theta[g, c] times B[n, l, g] alone.
+    y[n, l, g, c] reads theta[g, c] times B[n, l, g] alone. On the ways between, diag(S A S) = S^2 diag(A) for slopes S,
+    and diag(M^T A M) = (M o M)^T a for A = diag(a).
     """
-    start = 0
-    for i in source.arguments:
-        value = lin.network.value(source.step.parents[i])
-        width = value.size // source.samples
-        if i == argument:
-            bent = factor.view(K[start : start + width].T.reshape(1, *value.shape))[0]
-            return float(np.sum(bent.sum(axis=-1) * np.sum(factor.basis**2, axis=-1)))
-        start += width
-    raise AssertionError("argument is one of the source's")
+    values = {i: lin.network.value(source.step.parents[i]) for i in source.arguments}
+    last, start = ways[-1][1], 0
+    for i in source.arguments[: source.arguments.index(last)]:
+        start += values[i].size // source.samples
+    bent = K[start : start + values[last].size // source.samples].T.reshape(values[last].shape)
+    for k, i in reversed(ways[:-1]):
+        matrix = lin.steps[k].local.matrices.get(i)
+        bent = bent @ matrix**2 if matrix is not None else bent * np.square(_slopes(lin, k, i)[0])
+    return float(np.sum(factor.view(bent[None])[0].sum(axis=-1) * np.sum(factor.basis**2, axis=-1)))
 
 
 def _few(lin, source):

@@ -150,7 +150,7 @@ def _affine_derivatives(values, output, pieces):
     factors = {1: Factor(a.reshape(samples, -1, 1, into), view, {0: patches})}
     if len(values) == 3:
         factors[2] = Factor(onp.ones((samples, len(flat) // samples, 1, 1)), view)
-    return Local(push, pull, second, ((0, 1), (1, 0)), (0,), factors)
+    return Local(push, pull, second, ((0, 1), (1, 0)), (0,), factors, matrices={0: W})
 
 
 def _affine_magnitude(values, sizes):

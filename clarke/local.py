@@ -62,6 +62,7 @@ class Local:
     samplewise: the parents i for which y[n] depends on p_i through p_i[n] alone (axis 0); of a scalar loss, those i
     for which it is a sum over n of functions of p_i[n] (and of the other samplewise parents at n).
     factors: i -> `Factor` of the parents that have one. constant: y depends on no parent.
+    matrices: i -> M (b, a) of the parents with y[..., :] = M p_i[..., :] + terms without p_i, the same for all samples.
     """
 
     push: Callable[[int, Any], np.ndarray]
@@ -71,6 +72,7 @@ class Local:
     samplewise: Collection[int] = ()
     factors: Mapping[int, Factor] = field(default_factory=dict)
     constant: bool = False
+    matrices: Mapping[int, np.ndarray] = field(default_factory=dict)
 
 
 def closed_form(derivatives, *, magnitude=None, guards=None, broadcasts=False):

@@ -214,7 +214,7 @@ def test_exact_traces_of_a_bias_that_is_a_scale_elsewhere(rng):
     network.node("u", layers.affine, "y", "U")
     network.loss(layers.squared_error(rng.normal(size=(4, 1))), "u")
     found = layer_traces(network, method="exact")
-    assert "takes 5 columns" in found.reason  # one for W by sample, four for b in whole
+    assert "takes 4 columns" in found.reason  # none for W, one matrix below the loss; four for b in whole
     true = {name: float(onp.trace(b)) for name, b in hessian_blocks(network).diagonal().items()}
     agree(found.estimate, true, max(true.values()))
 
@@ -227,7 +227,7 @@ def test_exact_traces_of_a_parameter_shared_by_branches_with_losses_of_their_own
         network.node(f"z{k}", layers.affine, "x" if k == 0 else "h0", "W")
         network.node(f"h{k}", layers.relu, f"z{k}")
         network.node(f"a{k}", layers.affine, "x", "W")
-        network.loss(layers.squared_error(rng.normal(size=(3, 4))), f"a{k}" if k else f"h{k}")
+        network.loss(layers.cross_entropy(onp.eye(4)[rng.integers(0, 4, 3)]), f"a{k}" if k else f"h{k}")
     assert (
         "takes 8 columns" in layer_traces(network).reason
     )  # what leads to one loss only is no use on the way to another
@@ -261,9 +261,9 @@ def test_exact_takes_one_backward_column_an_output_whatever_the_batch(rng, monke
     assert carried == [2]
 
 
-def test_the_layer_below_a_diagonal_takes_no_column_of_it(rng, monkeypatch):
-    """Columns are carried to lower layers alone: none of h1, those of h2 to layer 1, of a squared loss to 1 and 2."""
-    network, carried = mlp(rng, (3, 6, 5, 2), N=9, activation="tanh", loss="squared"), []
+def test_the_two_layers_below_a_diagonal_take_no_column_of_it(rng, monkeypatch):
+    """Columns are carried farther down alone: none of h1 and h2, of h3 to layer 1, of a squared loss to 1 and 2."""
+    network, carried = mlp(rng, (3, 6, 5, 4, 2), N=9, activation="tanh", loss="squared"), []
     true = sources._pulled
 
     def pulled(lin, source, columns, names, *rest, **keywords):
@@ -272,9 +272,36 @@ def test_the_layer_below_a_diagonal_takes_no_column_of_it(rng, monkeypatch):
 
     monkeypatch.setattr(sources, "_pulled", pulled)
     found, blocks = layer_traces(network).estimate, hessian_blocks(network)
-    assert carried == [("h2", 5, {"W1", "b1"}), ("loss 1", 2, {"W1", "b1", "W2", "b2"})]
+    assert carried == [("h3", 4, {"W1", "b1"}), ("loss 1", 2, {"W1", "b1", "W2", "b2"})]
     for name in network.parameters:
         assert found[name] == pytest.approx(onp.trace(blocks[name, name]), rel=1e-12)
+
+
+@pytest.mark.parametrize("between", ["affine twice", "batch_norm", "skip", "sequence"])
+def test_a_diagonal_that_is_lost_on_the_way_is_not_used(rng, between):
+    """Two matrices, samples that meet, two ways, several places of a sample: the trace is that of the block."""
+    network = clarke.Network()
+    network.input("x", rng.normal(size=(5, 2, 3) if between == "sequence" else (5, 3)))
+    network.parameter("W1", rng.normal(size=(4, 3)))
+    network.parameter("W2", rng.normal(size=(4, 4)))
+    network.parameter("W3", rng.normal(size=(4, 4)))
+    network.node("z1", layers.affine, "x", "W1")
+    network.node("h1", layers.tanh, "z1")
+    network.node("z2", layers.affine, "h1", "W2")
+    above = "z2"
+    if between == "affine twice":
+        network.node(above := "z3", layers.affine, "z2", "W3")
+    if between == "batch_norm":
+        network.parameter("g", onp.ones(4))
+        network.parameter("s", onp.zeros(4))
+        network.node(above := "z3", layers.batch_norm, "z2", "g", "s")
+    if between == "skip":
+        network.node(above := "z3", layers.add, "z2", "h1")
+    network.node("y", layers.tanh, above)
+    network.loss(layers.weighted_sum(rng.normal(size=network.value("y").shape)), "y")
+    found, blocks = layer_traces(network, method="exact").estimate, hessian_blocks(network)
+    for name in network.parameters:
+        assert found[name] == pytest.approx(onp.trace(blocks[name, name]), rel=1e-11, abs=1e-11)
 
 
 def faintly_coupled(z):
@@ -298,13 +325,17 @@ def test_a_faint_coupling_of_entries_is_no_diagonal(rng, fun, axes):
     onp.testing.assert_allclose(diagonal, true, rtol=1e-13)
 
 
+def beside(z):
+    return z * np.roll(z, 1, axis=-1)
+
+
 def test_columns_of_its_own_where_a_parameter_has_fewer(rng):
-    """One weight, an activation of 40 entries: two columns out and back, and not 40."""
+    """One weight, an activation of 40 entries that meet: two columns out and back, and not 40."""
     network = clarke.Network()
     network.input("x", rng.normal(size=(2, 1, 40)))
     network.parameter("K", rng.normal(size=(1, 1, 1)))
     network.node("c", convolution.conv1d, "x", "K")
-    network.node("h", layers.tanh, "c")
+    network.node("h", beside, "c")
     network.loss(layers.squared_error(rng.normal(size=(2, 1, 40))), "h")
     found = layer_traces(network)
     assert "every trace takes 2 columns" in found.reason
@@ -389,14 +420,14 @@ def test_auto_samples_outputs_where_they_are_many_and_probes_only_the_tensor_par
     found = layer_traces(mlp(rng, (3, 4, 5), activation="relu"), probes=2, rng=rng)
     assert found.method == "ggn-mc"
     assert "the exact traces take more than 4 columns" in found.reason
-    found = layer_traces(mlp(rng, (3, 4, 5), activation="tanh"), probes=2, rng=rng)
+    smooth = mlp(rng, (3, 4, 4, 4, 5), activation="tanh")  # layer 1 is two matrices below the third activation
+    found = layer_traces(smooth, probes=2, rng=rng)
     assert found.method == "control-variate"
     assert "by sampled output directions" in found.reason
-    found = layer_traces(mlp(rng, (3, 4, 5), activation="tanh"), probes=3, rng=rng)
+    found = layer_traces(smooth, probes=3, rng=rng)
     assert "the Gauss-Newton part exactly, by 5 columns" in found.reason
-    found = layer_traces(mlp(rng, (3, 4, 5), activation="tanh"), part="gauss_newton", probes=2, rng=rng)
-    assert found.method == "ggn-mc"
-    assert layer_traces(mlp(rng, (3, 4, 5), activation="tanh"), probes=5).method == "exact"
+    assert layer_traces(smooth, part="gauss_newton", probes=2, rng=rng).method == "ggn-mc"
+    assert layer_traces(smooth, probes=5).method == "exact"
 
 
 def test_a_deep_network_is_not_planned_in_vain(rng, monkeypatch):
