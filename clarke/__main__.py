@@ -9,6 +9,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -50,7 +51,7 @@ WRONG = (
 )
 
 
-def main(argv=None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0, or 2 with a line on stderr, or 1 if nobody reads what is printed.
 
     SystemExit from argparse, for --help and unknown options.

@@ -6,9 +6,12 @@ chosen piece. The others are smooth.
 # autograd.numpy has its names at run time only
 # pyright: reportAttributeAccessIssue=false
 
+from typing import Any
+
 import autograd.numpy as np
 import numpy as onp
 from autograd.scipy.special import erf
+from numpy.typing import NDArray
 from scipy.special import expit
 
 from .local import Local, closed_form
@@ -85,7 +88,7 @@ def _logistic_size(z, m):
 
 
 @closed_form(_smooth(lambda z, y: onp.ones_like(z)), magnitude=_size)
-def linear(z):
+def linear(z: NDArray[Any]) -> NDArray[Any]:
     """z itself."""
     return z
 
@@ -95,7 +98,7 @@ def linear(z):
     magnitude=_size,
     guards=_its_own,
 )
-def relu(z):
+def relu(z: NDArray[Any]) -> NDArray[Any]:
     """max(z, 0), entry by entry: a kink wherever an entry of z is 0."""
     return np.maximum(z, 0.0)
 
@@ -109,7 +112,7 @@ def _leaky_guards(values, sizes, slope=0.01):
 
 
 @closed_form(_piecewise(_leaky_slope), magnitude=_size, guards=_leaky_guards)
-def leaky_relu(z, *, slope=0.01):
+def leaky_relu(z: NDArray[Any], *, slope: float = 0.01) -> NDArray[Any]:
     """max(z, slope z), entry by entry, 0 <= slope < 1: a kink wherever an entry of z is 0."""
     if not 0 <= slope < 1:
         raise ValueError(f"leaky_relu takes 0 <= slope < 1; got {slope!r}")
@@ -134,13 +137,13 @@ def _clipped(low, high):
 
 
 @_clipped(0.0, 6.0)
-def relu6(z):
+def relu6(z: NDArray[Any]) -> NDArray[Any]:
     """min(max(z, 0), 6), entry by entry: kinks at 0 and 6."""
     return np.minimum(np.maximum(z, 0.0), 6.0)
 
 
 @_clipped(-1.0, 1.0)
-def hard_tanh(z):
+def hard_tanh(z: NDArray[Any]) -> NDArray[Any]:
     """min(max(z, -1), 1), entry by entry: kinks at -1 and 1."""
     return np.minimum(np.maximum(z, -1.0), 1.0)
 
@@ -154,7 +157,7 @@ def _side(z, pieces):
 
 
 @closed_form(_piecewise(_side), magnitude=_size, guards=_its_own)
-def absolute(z):
+def absolute(z: NDArray[Any]) -> NDArray[Any]:
     """|z|, entry by entry: a kink wherever an entry of z is 0."""
     return np.abs(z)
 
@@ -163,7 +166,7 @@ def absolute(z):
     _smooth(lambda z, y: 1.0 - y * y, lambda z, y: -2.0 * y * (1.0 - y * y)),
     magnitude=lambda values, sizes: _tanh_size(values[0], sizes[0]),
 )
-def tanh(z):
+def tanh(z: NDArray[Any]) -> NDArray[Any] | float:
     """tanh z, entry by entry."""
     return np.tanh(z)
 
@@ -172,7 +175,7 @@ def tanh(z):
     _smooth(lambda z, y: y * (1.0 - y), lambda z, y: y * (1.0 - y) * (1.0 - 2.0 * y)),
     magnitude=lambda values, sizes: _logistic_size(values[0], sizes[0]),
 )
-def sigmoid(z):
+def sigmoid(z: NDArray[Any]) -> NDArray[Any]:
     """1 / (1 + exp(-z)), entry by entry, by the half-angle formula, which never overflows."""
     return (1.0 + np.tanh(z / 2.0)) / 2.0
 
@@ -184,7 +187,7 @@ _logistic = expit  # exact in relative terms, far out too
     _smooth(lambda z, y: _logistic(z), lambda z, y: _logistic(z) * _logistic(-z)),
     magnitude=lambda values, sizes: onp.logaddexp(values[0], 0.0) + _logistic(values[0]) * sizes[0],
 )
-def softplus(z):
+def softplus(z: NDArray[Any]) -> NDArray[Any]:
     """log(1 + exp z), entry by entry, without overflow."""
     return np.logaddexp(z, 0.0)
 
@@ -206,7 +209,7 @@ def _gelu_size(values, sizes):
     ),
     magnitude=_gelu_size,
 )
-def gelu(z):
+def gelu(z: NDArray[Any]) -> NDArray[Any]:
     """z Phi(z), entry by entry, Phi the standard normal distribution function (Hendrycks & Gimpel 2016, exact form)."""
     return z * (1.0 + erf(z / onp.sqrt(2.0))) / 2.0
 
@@ -225,6 +228,6 @@ def _silu_curvature(z, y):
     _smooth(lambda z, y: _logistic(z) + y * _logistic(-z), _silu_curvature),
     magnitude=_silu_size,
 )
-def silu(z):
+def silu(z: NDArray[Any]) -> NDArray[Any]:
     """z sigmoid(z), entry by entry."""
     return z * (1.0 + np.tanh(z / 2.0)) / 2.0

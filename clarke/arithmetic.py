@@ -12,6 +12,7 @@ from typing import Any
 import autograd.numpy as np
 import numpy as onp
 from autograd.scipy.special import erf, logsumexp
+from numpy.typing import NDArray
 
 from .local import Factor, Local, closed_form
 
@@ -33,7 +34,7 @@ def _add_derivatives(values, output, pieces):
 
 
 @closed_form(_add_derivatives, magnitude=lambda values, sizes: sum(sizes))
-def add(*arrays):
+def add(*arrays: NDArray[Any]) -> NDArray[Any]:
     """The sum of arrays of one shape: a residual connection. A parent may be named twice."""
     _equal_shapes("add", arrays)
     return sum(arrays[1:], arrays[0])
@@ -50,7 +51,7 @@ def _product_derivatives(values, output, pieces):
 
 
 @closed_form(_product_derivatives, magnitude=lambda values, sizes: sizes[0] * sizes[1])
-def product(a, b):
+def product(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     """a * b, entry by entry, of two arrays of one shape: a gate. a may be b."""
     _equal_shapes("product", (a, b))
     return a * b
@@ -64,7 +65,7 @@ def _subtract_derivatives(values, output, pieces):
 
 
 @closed_form(_subtract_derivatives, magnitude=lambda values, sizes: sizes[0] + sizes[1])
-def subtract(a, b):
+def subtract(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     """a - b of two arrays of one shape."""
     _equal_shapes("subtract", (a, b))
     return a - b
@@ -89,7 +90,7 @@ def _quotient_size(values, sizes):
 
 
 @closed_form(_quotient_derivatives, magnitude=_quotient_size)
-def quotient(a, b):
+def quotient(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     """a / b, entry by entry, of two arrays of one shape; b has no zero, where it would be singular."""
     _equal_shapes("quotient", (a, b))
     return a / b
@@ -113,7 +114,7 @@ def _fits(small, shape):
 
 
 @closed_form(_rescale_derivatives, magnitude=_rescale_size)
-def rescale(a, *, scale: Any = 1.0, shift: Any = 0.0):
+def rescale(a: NDArray[Any], *, scale: Any = 1.0, shift: Any = 0.0) -> NDArray[Any]:
     """scale a + shift for fixed numbers, or fixed arrays that broadcast to the shape of a; else ValueError."""
     shape = np.shape(a)
     if not all(_fits(np.shape(fixed), shape) for fixed in (scale, shift)):
@@ -144,14 +145,14 @@ def _two_way_derivatives(side):
 
 
 @_two_way_derivatives(1)
-def maximum(a, b):
+def maximum(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     """max(a, b), entry by entry, of two arrays of one shape: a kink wherever they have an entry in common."""
     _equal_shapes("maximum", (a, b))
     return np.maximum(a, b)
 
 
 @_two_way_derivatives(-1)
-def minimum(a, b):
+def minimum(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     """min(a, b), entry by entry, of two arrays of one shape: a kink wherever they have an entry in common."""
     _equal_shapes("minimum", (a, b))
     return np.minimum(a, b)
@@ -184,7 +185,7 @@ def _clip_size(values, sizes, low=-onp.inf, high=onp.inf):
 
 
 @closed_form(_clip_derivatives, magnitude=_clip_size, guards=_clip_guards)
-def clip(z, *, low=-onp.inf, high=onp.inf):
+def clip(z: NDArray[Any], *, low: float = -onp.inf, high: float = onp.inf) -> NDArray[Any]:
     """min(max(z, low), high), entry by entry, low < high, one of them finite: kinks at the finite bounds."""
     if not (low < high and (onp.isfinite(low) or onp.isfinite(high))):
         raise ValueError(f"clip takes numbers low < high, one of them finite; got {low!r}, {high!r}")
@@ -225,7 +226,7 @@ def _entrywise(slope, curvature, size=None):
 
 
 @_entrywise(lambda z, y: y, lambda z, y: y)
-def exponential(z):
+def exponential(z: NDArray[Any]) -> NDArray[Any]:
     """exp z, entry by entry."""
     return np.exp(z)
 
@@ -239,7 +240,7 @@ def _power_curvature(z, y, exponent):
 
 
 @_entrywise(_power_slope, _power_curvature)
-def power(z, *, exponent):
+def power(z: NDArray[Any], *, exponent: float) -> NDArray[Any]:
     """z^exponent, entry by entry, for a fixed number; singular at z = 0 unless that is a natural number."""
     return z**exponent
 
@@ -249,7 +250,7 @@ def _bell(z, y):
 
 
 @_entrywise(_bell, lambda z, y: -2.0 * z * _bell(z, y))
-def error_function(z):
+def error_function(z: NDArray[Any]) -> NDArray[Any]:
     """erf z = 2 Phi(sqrt(2) z) - 1, entry by entry."""
     return erf(z)
 
@@ -277,7 +278,7 @@ def _gelu_tanh_size(z, m):
 
 
 @_entrywise(_gelu_tanh_slope, _gelu_tanh_curvature, _gelu_tanh_size)
-def gelu_tanh(z):
+def gelu_tanh(z: NDArray[Any]) -> NDArray[Any]:
     """z (1 + tanh(sqrt(2 / pi) (z + 0.044715 z^3))) / 2, entry by entry: the approximation of gelu by tanh."""
     return z * (1.0 + np.tanh(onp.sqrt(2.0 / onp.pi) * (z + 0.044715 * z**3))) / 2.0
 
@@ -304,7 +305,7 @@ def _log_softmax_size(values, sizes):
 
 
 @closed_form(_log_softmax_derivatives, magnitude=_log_softmax_size)
-def log_softmax(z):
+def log_softmax(z: NDArray[Any]) -> NDArray[Any]:
     """z_k - log sum_l exp(z_l) over the last axis, without overflow."""
     return z - logsumexp(z, axis=-1, keepdims=True)
 
@@ -325,7 +326,7 @@ def _matmul_derivatives(values, output, pieces):
 
 
 @closed_form(_matmul_derivatives, magnitude=lambda values, sizes: sizes[0] @ sizes[1])
-def matmul(a, b):
+def matmul(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     """a b for a (..., m, k), b (..., k, n) with the same leading axes: a matrix product for each of them."""
     shapes = np.shape(a), np.shape(b)
     if min(map(len, shapes)) < 2 or shapes[0][:-2] != shapes[1][:-2] or shapes[0][-1] != shapes[1][-2]:
@@ -371,7 +372,7 @@ def _channels_size(values, sizes):
 
 
 @closed_form(_channels_derivatives, magnitude=_channels_size)
-def scale_channels(x, gamma, beta=None):
+def scale_channels(x: NDArray[Any], gamma: NDArray[Any], beta: NDArray[Any] | None = None) -> NDArray[Any]:
     """gamma_c x[n, c, ...] + beta_c for x (N, C, ...), gamma (C,), beta (C,) or none: normalization with fixed moments.
 
     ValueError for any other shapes.
@@ -400,7 +401,7 @@ def _broadcast_derivatives(values, output, pieces, shape):
 
 
 @closed_form(_broadcast_derivatives, magnitude=lambda values, sizes, shape: onp.broadcast_to(sizes[0], shape))
-def broadcast(a, *, shape):
+def broadcast(a: NDArray[Any], *, shape: tuple[int, ...]) -> NDArray[Any]:
     """a repeated to a shape by numpy's rules: what `add` and `product` leave to be said."""
     return np.broadcast_to(np.reshape(a, (*(1 for _ in shape[np.ndim(a) :]), *np.shape(a))), shape)
 
@@ -418,7 +419,7 @@ def _transpose_derivatives(values, output, pieces, axes):
 
 
 @closed_form(_transpose_derivatives, magnitude=lambda values, sizes, axes: sizes[0].transpose(axes))
-def transpose(a, *, axes):
+def transpose(a: NDArray[Any], *, axes: tuple[int, ...]) -> NDArray[Any]:
     """The axes of a in another order, axes a tuple of all of them."""
     if sorted(axes) != list(range(np.ndim(a))):
         raise ValueError(f"transpose takes a permutation of the axes of a {np.shape(a)}; got {axes!r}")
@@ -451,7 +452,7 @@ def _part_derivatives(values, output, pieces, index):
 
 
 @closed_form(_part_derivatives, magnitude=lambda values, sizes, index: onp.asarray(sizes[0][index]))
-def part(a, *, index):
+def part(a: NDArray[Any], *, index: tuple[slice, ...]) -> NDArray[Any]:
     """a[index] for a fixed index, a tuple of slices, integers and arrays of integers: a slice, a gather."""
     return a[index]
 
@@ -485,7 +486,7 @@ def _spread_size(values, sizes, shape, index):
 
 
 @closed_form(_spread_derivatives, magnitude=_spread_size)
-def spread(a, *, shape, index):
+def spread(a: NDArray[Any], *, shape: tuple[int, ...], index: tuple[slice, ...]) -> NDArray[Any]:
     """Zeros of a shape with a at [index], a tuple of slices: padding, a dilated kernel; the transpose of `part`."""
     if np.shape(a) != _flat_entries(shape, index).shape:
         raise ValueError(f"spread: a {np.shape(a)} does not fit at {index} of {shape}")
@@ -510,7 +511,7 @@ def _concatenate_derivatives(values, output, pieces, axis=1):
 
 
 @closed_form(_concatenate_derivatives, magnitude=lambda values, sizes, axis=1: onp.concatenate(sizes, axis=axis))
-def concatenate(*arrays, axis=1):
+def concatenate(*arrays: NDArray[Any], axis: int = 1) -> NDArray[Any]:
     """Arrays joined along an axis; the default, 1, joins the features of each sample."""
     return np.concatenate(arrays, axis=axis)
 
@@ -532,7 +533,7 @@ def _reshape_size(values, sizes, shape=(-1,), samples=True):
 
 
 @closed_form(_reshape_derivatives, magnitude=_reshape_size)
-def reshape(a, *, shape=(-1,), samples=True):
+def reshape(a: NDArray[Any], *, shape: tuple[int, ...] = (-1,), samples: bool = True) -> NDArray[Any]:
     """Each sample in the given shape; by default flat, (N, ...) -> (N, features). Without samples the whole array."""
     return np.reshape(a, (np.shape(a)[0], *shape) if samples else shape)
 
@@ -551,7 +552,7 @@ def _mean_derivatives(values, output, pieces, axis=1):
 
 
 @closed_form(_mean_derivatives, magnitude=lambda values, sizes, axis=1: sizes[0].mean(axis=axis))
-def mean(a, *, axis=1):
+def mean(a: NDArray[Any], *, axis: int = 1) -> NDArray[Any]:
     """The mean over one axis, by default 1: the tokens of a (N, T, d). ValueError for axis 0, which counts samples."""
     ndim = np.ndim(a)
     if not (isinstance(axis, int | onp.integer) and -ndim < axis < ndim and axis):

@@ -18,11 +18,13 @@ one of the (v_i, -t_i) in the cone x_{n+1} > 0.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from . import integers, restriction, summands
 from .counting import count_chambers
@@ -46,30 +48,30 @@ class Chambers:
     complete: bool
     reason: str
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, dtype in (("signs", np.int8), ("witnesses", float), ("margins", float)):
             array = np.asarray(getattr(self, name), dtype=dtype)
             array = frozen(array.copy()) if array.flags.writeable else array  # frozen ones are ours already
             object.__setattr__(self, name, array)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.signs)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         state = "complete" if self.complete else "incomplete"
         return f"Chambers({len(self)} of {self.signs.shape[1]} hyperplanes, {state})"
 
 
 def chambers(
-    normals,
+    normals: ArrayLike,
     *,
-    offsets=None,
-    cone=None,
-    tol=1e-9,
-    exact=False,
-    max_chambers=1_000_000,
-    mapper=map,
-    progress=False,
+    offsets: ArrayLike | None = None,
+    cone: ArrayLike | None = None,
+    tol: float = 1e-9,
+    exact: bool = False,
+    max_chambers: int = 1_000_000,
+    mapper: Callable[..., Any] = map,
+    progress: bool = False,
 ) -> Chambers:
     """The chambers of the hyperplanes {x : normals[i] . x = offsets[i]} in {x : cone @ x > 0}.
 
@@ -105,7 +107,14 @@ class Answer(NamedTuple):
     claim: str
 
 
-def answer(given, tol, exact, max_chambers, mapper=map, progress=False) -> Answer:
+def answer(
+    given: "Problem",
+    tol: float,
+    exact: bool,
+    max_chambers: int,
+    mapper: Callable[..., Any] = map,
+    progress: bool = False,
+) -> Answer:
     """`chambers` of checked arguments."""
     floats = given.each(lambda a: a.astype(float))
     k, n = floats.normals.shape
@@ -175,12 +184,14 @@ class Problem(NamedTuple):
     offsets: np.ndarray | None
     cone: np.ndarray | None
 
-    def each(self, change):
+    def each(self, change: Callable[..., Any]) -> "Problem":
         offsets, cone = (None if a is None else change(a) for a in self[1:])
         return Problem(change(self.normals), offsets, cone)
 
 
-def checked(normals, offsets, cone, tol, max_chambers) -> Problem:
+def checked(
+    normals: ArrayLike, offsets: ArrayLike | None, cone: ArrayLike | None, tol: float, max_chambers: int
+) -> Problem:
     """The arguments as finite arrays of matching shapes, their dtype kept for exact work."""
     if not 0 <= tol < 0.1:
         raise ValueError(f"tol is a distance of unit normals, 0 <= tol < 0.1; got {tol!r}")
@@ -208,7 +219,7 @@ def _run(work, pieces, *, mapper, progress):
     return done
 
 
-def homogeneous(normals, offsets, cone):
+def homogeneous(normals: Any, offsets: np.ndarray | None, cone: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """(fence, rows): the hyperplanes as rows . y = 0 in the open cone fence @ y > 0.
 
     y = w, or y = (w, 1) with offsets. A central arrangement is fenced by its first hyperplane.
@@ -223,7 +234,7 @@ def homogeneous(normals, offsets, cone):
     return np.vstack([np.column_stack([cone, np.zeros_like(cone[:, :1])]), last]), rows
 
 
-def unit_rows(floats):
+def unit_rows(floats: Problem) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
     """fence, rows of unit length, and the unit of the last coordinate: a typical |t_i| / |v_i|."""
     normals, offsets = scaled(floats.normals, floats.offsets)
     typical = 1.0
@@ -247,7 +258,9 @@ def _directions(floats, fence, rows):
     return unit(normals if floats.cone is None else np.vstack([floats.cone, normals]))
 
 
-def collect(floats, points, doubts, claim, exact_signs=None) -> Chambers:
+def collect(
+    floats: Problem, points: np.ndarray, doubts: tuple[Any, ...], claim: str, exact_signs: np.ndarray | None = None
+) -> Chambers:
     """Leave homogeneous coordinates, judge every point on the original rows, and mirror a central arrangement.
 
     exact_signs, if given, hold whatever the witnesses show.
@@ -295,7 +308,7 @@ def _mirrored(half, image=np.positive):
     return whole
 
 
-def frozen(array):
+def frozen(array: np.ndarray) -> np.ndarray:
     array.flags.writeable = False
     return array
 

@@ -11,8 +11,9 @@ likewise u' with theta', B' (l and g of `local.Factor` left out),
 Only the pairs with u' at or before u are contracted; the others are their transposes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -32,11 +33,11 @@ class Group:
     step: Step
     layout: tuple[int, int, int]
     order: np.ndarray
-    members: tuple
+    members: tuple[Any, ...]
     basis: np.ndarray
 
     @property
-    def flat(self):
+    def flat(self) -> bool:
         """One position, one group: a dense layer."""
         return self.layout[:2] == (1, 1)
 
@@ -52,12 +53,12 @@ def samplewise_names(lin: Linearization) -> frozenset[str]:
     return frozenset(found)
 
 
-def separable(lin, step) -> bool:
+def separable(lin: Linearization, step: Any) -> bool:
     """Is this a loss of parameters and inputs alone, such as weight decay?"""
     return step.is_loss and lin.leaves.keys() >= set(step.parents)
 
 
-def contractible(lin: Linearization, names) -> tuple[str, ...]:
+def contractible(lin: Linearization, names: Iterable[str]) -> tuple[str, ...]:
     """Those of the names whose blocks `assemble` can contract and for which that is cheaper than column by column."""
     aligned = samplewise_names(lin)
 
@@ -84,7 +85,7 @@ def contractible(lin: Linearization, names) -> tuple[str, ...]:
         fit -= costly
 
 
-def groups(lin: Linearization, names) -> list[Group]:
+def groups(lin: Linearization, names: Iterable[str]) -> list[Group]:
     """The groups of the names, in order of execution."""
     found, names = [], set(names)
     for step in lin.steps:
@@ -106,7 +107,13 @@ def groups(lin: Linearization, names) -> list[Group]:
     return found
 
 
-def assemble(lin: Linearization, names, block: Callable, part="hessian", wanted=None) -> set:
+def assemble(
+    lin: Linearization,
+    names: Iterable[str],
+    block: Callable[..., Any],
+    part: str = "hessian",
+    wanted: Callable[..., Any] | None = None,
+) -> set[tuple[str, str]]:
     """Add the blocks of pairs of the names (all `contractible`) to block(v, w), an array (v.size, w.size).
 
     wanted(v, w): which pairs; all by default. Of a pair v != w it may be that only block(v, w) or only block(w, v) is
@@ -276,8 +283,16 @@ class Sink:
     (theta, theta) of a shared parameter also gets the transpose. poured: the pairs (later, earlier) that were written.
     """
 
-    def __init__(self, later, earlier, pairs, block, poured):
-        self.pairs, self.targets = pairs, []
+    def __init__(
+        self,
+        later: Group,
+        earlier: Group,
+        pairs: Sequence[tuple[tuple[Any, ...], tuple[Any, ...]]],
+        block: Callable[..., Any],
+        poured: set[tuple[str, str]],
+    ) -> None:
+        self.pairs = pairs
+        self.targets: list[Any] = []
         C, C2 = (group.layout[1] * group.layout[2] for group in (later, earlier))
         before = poured | {(m[0], e[0]) for m, e in pairs} if later is not earlier else set(poured)
         for (name, _, mine), (other, _, theirs) in pairs:
@@ -288,7 +303,7 @@ class Sink:
             self.targets.append((whole.reshape(shape), mine, theirs, held, back))
             poured.add((name, other))
 
-    def __call__(self, Y, channels, q, q2, add):
+    def __call__(self, Y: np.ndarray, channels: slice, q: slice, q2: slice, add: bool) -> None:
         """channels: those of Y, which has the first c' at least."""
         c2 = slice(0, Y.shape[2])
         for target, mine, theirs, held, back in self.targets:
@@ -303,7 +318,7 @@ class Sink:
                 if back is not None:
                     back[channels, :, c2] += piece
 
-    def scatter(self, Y, q, at, c2):
+    def scatter(self, Y: np.ndarray, q: slice, at: np.ndarray, c2: np.ndarray) -> None:
         """Add Y (channels, k, q') at the columns at[k] of q and the channels c2[k]."""
         for target, mine, theirs, _, back in self.targets:
             if mine == q:
@@ -312,7 +327,7 @@ class Sink:
                     back[:, at, c2] += Y[:, :, theirs]
 
 
-def mirror(block, poured) -> None:
+def mirror(block: Callable[..., Any], poured: set[tuple[str, str]]) -> None:
     """Complete block(v, w), block(w, v) of the pairs that `assemble` wrote; each has an array of its own."""
     for v, w in poured:
         if v != w:
@@ -334,7 +349,7 @@ def _transpose(there, back):
         back[:, here] = there[here].T
 
 
-def level(block) -> None:
+def level(block: np.ndarray) -> None:
     """Complete a square block from what is on and below its diagonal."""
     for start in range(0, len(block), TILE):
         here = slice(start, start + TILE)

@@ -11,10 +11,12 @@ With scores S = Q K^T / sqrt(d), weights P = softmax(S) row by row and Y = P V, 
 
 from functools import lru_cache
 from math import sqrt
+from typing import Any
 
 import autograd.numpy as np
 import numpy as onp
 from autograd.scipy.special import logsumexp
+from numpy.typing import NDArray
 
 from .local import Local, closed_form
 
@@ -61,7 +63,7 @@ def _shaken(P, scores, sizes):
 
 
 @closed_form(_softmax_derivatives, magnitude=_softmax_magnitude)
-def softmax(z):
+def softmax(z: NDArray[Any]) -> NDArray[Any]:
     """exp(z_k) / sum_l exp(z_l) over the last axis, without overflow. ValueError if z has none."""
     if np.ndim(z) == 0:
         raise ValueError("softmax takes z (..., classes); got a scalar: give it an axis")
@@ -183,7 +185,7 @@ def _attention_magnitude(values, sizes, *, heads=1, causal=False):
 
 
 @closed_form(_attention_derivatives, magnitude=_attention_magnitude)
-def softmax_attention(Q, K, V, *, causal=False):
+def softmax_attention(Q: NDArray[Any], K: NDArray[Any], V: NDArray[Any], *, causal: bool = False) -> NDArray[Any]:
     """softmax(Q K^T / sqrt(d)) V, sample by sample; with `causal` a query at i sees the keys at j <= i only.
 
     Q (N, T, d), K (N, S, d), V (N, S, e) -> (N, T, e); T = S if causal. ValueError for other shapes.
@@ -194,7 +196,9 @@ def softmax_attention(Q, K, V, *, causal=False):
 
 
 @closed_form(_attention_derivatives, magnitude=_attention_magnitude)
-def multi_head_attention(Q, K, V, *, heads, causal=False):
+def multi_head_attention(
+    Q: NDArray[Any], K: NDArray[Any], V: NDArray[Any], *, heads: int, causal: bool = False
+) -> NDArray[Any]:
     """`softmax_attention` of each of `heads` equal runs of the features of Q, K and V, put side by side.
 
     Q (N, T, d), K (N, S, d), V (N, S, e) -> (N, T, e). The projections of [VSP17, 3.2.2] are layers of their own.

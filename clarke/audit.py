@@ -4,10 +4,13 @@ At a kink a framework answers by convention. `check_ad` asks it, computes the hu
 and measures how far outside the answer lies.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import autograd
 import numpy as np
+from numpy.typing import ArrayLike
 
 from . import primitives
 from .fan import MAX_CHAMBERS
@@ -40,10 +43,10 @@ class Audit:
     backend: str
     derivative: str
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Audit({self})"
 
-    def __str__(self):
+    def __str__(self) -> str:
         m = len(self.elements)
         verdict = {
             True: "inside the hull of",
@@ -56,15 +59,15 @@ class Audit:
 
 
 def check_ad(
-    f,
-    x,
+    f: Callable[..., Any] | Graph,
+    x: ArrayLike,
     *,
-    derivative="hessian",
-    backend="autograd",
-    function=None,
-    elements=None,
-    tol=TOL,
-    max_chambers=MAX_CHAMBERS,
+    derivative: str = "hessian",
+    backend: str = "autograd",
+    function: Any = None,
+    elements: Any = None,
+    tol: float = TOL,
+    max_chambers: int = MAX_CHAMBERS,
 ) -> Audit:
     """Compare a framework's gradient or Hessian of f at x with the limiting ones.
 

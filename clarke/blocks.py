@@ -10,12 +10,13 @@ dense layers by products of matrices contracted over samples (`assembly`), any o
 `linearization` with as many columns as the smaller of the two has entries.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator
 
 from .assembly import assemble, contractible, level, mirror, samplewise_names
@@ -51,18 +52,18 @@ class HessianBlocks:
     _agreeing: bool = False
     _known: dict = field(default_factory=dict, repr=False)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         n = len(self._elements)
         what = {"hessian": "", "gauss_newton": ", Gauss-Newton part", "tensor": ", tensor part"}[self.part]
         return f"HessianBlocks({self.network!r}{what}{f', {n} patterns' if n > 1 else ''})"
 
     @property
-    def gauss_newton(self):
+    def gauss_newton(self) -> "HessianBlocks":
         """S^T K^loss S: the second derivatives of the losses alone."""
         return self._restricted("gauss_newton")
 
     @property
-    def tensor(self):
+    def tensor(self) -> "HessianBlocks":
         """S^T K^tensor S: the second derivatives of the nodes, weighted by the adjoints."""
         return self._restricted("tensor")
 
@@ -80,20 +81,20 @@ class HessianBlocks:
             self._known[part] = replace(self, part=part, _known={})
         return self._known[part]
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return _again, (self.network, dict(self.weights), self._agreeing, self.part, self.tol)
 
     __iter__ = None  # pairs of names are no indices
 
-    def __contains__(self, pair):
+    def __contains__(self, pair: str | tuple[str, str]) -> bool:
         return isinstance(pair, tuple) and len(pair) == 2 and all(name in self.network.dag for name in pair)
 
     @property
-    def gradient(self):
+    def gradient(self) -> "BlockGradient":
         """name -> dL/d(value of the name), flat; `.dense(names)` joins them."""
         return BlockGradient(self)
 
-    def __getitem__(self, pair):
+    def __getitem__(self, pair: tuple[str, str]) -> NDArray[np.float64]:
         if not (isinstance(pair, tuple) and len(pair) == 2):
             raise ValueError(f"a block is named by two names, as H['W1', 'W2'] or H['W1', 'W1']; got {pair!r}")
         v, w = pair
@@ -106,12 +107,12 @@ class HessianBlocks:
             self._known[w, v] = self._known[v, w].T
         return self._known[v, w]
 
-    def dense(self, names=None):
+    def dense(self, names: Iterable[str] | None = None) -> NDArray[np.float64]:
         """The Hessian over the names, in their order; (n, n), n the number of their entries."""
         names = self.names(names)
         return _frozen(self._mean(lambda lin: _dense(lin, names, self.part), f"Hessian over {', '.join(names)}"))
 
-    def diagonal(self, names=None):
+    def diagonal(self, names: Iterable[str] | None = None) -> dict[str, NDArray[np.float64]]:
         """name -> H[name, name], all in one go."""
         names = self.names(names)
         sizes = [self.network.value(name).size for name in names]
@@ -122,7 +123,7 @@ class HessianBlocks:
             for name, s, a, b in zip(names, sizes, ends[:-1], ends[1:], strict=True)
         }
 
-    def operator(self, names=None) -> LinearOperator:
+    def operator(self, names: Iterable[str] | None = None) -> LinearOperator:
         """dense(names) as a LinearOperator; a product costs about two gradients, and several are done at once."""
         names = self.names(names)
         layout = Layout(self.network, names)
@@ -142,7 +143,7 @@ class HessianBlocks:
         products: dict[str, Any] = {"matvec": matvec, "rmatvec": matvec, "matmat": matmat, "rmatmat": matmat}
         return LinearOperator(dtype=np.dtype(float), shape=(n, n), **products)
 
-    def names(self, names=None) -> tuple[str, ...]:
+    def names(self, names: Iterable[str] | None = None) -> tuple[str, ...]:
         """The names as a tuple, by default all parameters; ValueError unless they are known and differ."""
         names = self.network.parameters if names is None else (names,) if isinstance(names, str) else tuple(names)
         if not names:
@@ -181,14 +182,14 @@ class BlockGradient:
 
     blocks: HessianBlocks
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"BlockGradient({self.blocks.network!r})"
 
-    def __getitem__(self, name):
+    def __getitem__(self, name: str) -> NDArray[np.float64]:
         self.blocks._require_names((name,))
         return _frozen(self.blocks._mean(lambda lin: lin.adjoint(name).reshape(-1), f"gradient in {name!r}"))
 
-    def dense(self, names=None):
+    def dense(self, names: Iterable[str] | None = None) -> NDArray[np.float64]:
         """Flat over the names, by default all parameters."""
         return _frozen(np.concatenate([self[name] for name in self.blocks.names(names)]))
 
@@ -208,7 +209,14 @@ def _frozen(array):
 # ---------------------------------------------------------------- at a point, smooth or not
 
 
-def hessian_blocks(network, *, pattern=None, weights=None, kinks=None, tol=TOL) -> HessianBlocks:
+def hessian_blocks(
+    network: Network,
+    *,
+    pattern: str | None = None,
+    weights: Mapping[str, float] | None = None,
+    kinks: Iterable[Any] | None = None,
+    tol: float = TOL,
+) -> HessianBlocks:
     """The Hessian of the network's loss by input, parameter and node.
 
     At a kink say which element is meant: `pattern`, one letter for each active kink of

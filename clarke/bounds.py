@@ -15,19 +15,25 @@ products, and mu_p |x^(p-1)|^2 + d_p that of mu_p |x^(p-1)|^2.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import prod, sqrt
 from operator import index
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.linalg import eigsh
 
 from .chains import Chain, Layer, chain_at, entries, read_chain, scaled_rows
 from .factors import layer_norm_squared, norm_of, operator_of
 from .kinks import TOL
 from .layers import constant
+
+if TYPE_CHECKING:
+    from .convolution import Windows
+    from .network import Network
 
 SLACK = 1e-9  # relative, of rounding, allowed to a bound that is attained
 DENSE = 400  # up to this many parameters the difference of two Hessians is formed
@@ -58,18 +64,18 @@ class NormReport:
     parameters: int
     classes: int
 
-    def __getitem__(self, name) -> Bound:
+    def __getitem__(self, name: str) -> Bound:
         for bound in self.bounds:
             if bound.name == name:
                 return bound
         raise KeyError(f"no bound {name!r}; there are {', '.join(bound.name for bound in self.bounds)}")
 
     @property
-    def looseness(self):
+    def looseness(self) -> dict[str, float]:
         """name -> bound / norm, at least 1 where it holds; nan where it does not speak, inf (0/0 = 1) at norm 0."""
         return {bound.name: _ratio(bound.value, self.norm) for bound in self.bounds}
 
-    def __str__(self):
+    def __str__(self) -> str:
         what = f"{self.layers} layers, {self.parameters} parameters, {self.classes} classes"
         lines = [f"outer-product Hessian of one sample: |H_O| = {self.norm:.6g}   ({what})", ""]
         lines.append(f"{'bound':24s} {'printed in':10s} {'value':>11s} {'/ norm':>10s}")
@@ -88,7 +94,9 @@ def _ratio(a, b):
     return a if math.isnan(a) else 1.0 if a == 0 else math.inf
 
 
-def norm_report(network, x=None, *, pattern=None, tol=TOL) -> NormReport:
+def norm_report(
+    network: "Network", x: ArrayLike | None = None, *, pattern: str | None = None, tol: float = TOL
+) -> NormReport:
     """|H_O|_2 of one sample, H_O = J^T (diag(p) - p p^T) J over the parameters, beside every bound.
 
     network: a chain of 1-D or 2-D convolutions and dense layers with relu, poolings and reshapes between, to logits; a
@@ -131,7 +139,7 @@ def _bounds(chain):
 # ---------------------------------------------------------------- the bounds that are printed
 
 
-def overlap(windows) -> int:
+def overlap(windows: "Windows") -> int:
     """mu: the largest number of windows that share an entry."""
     table = entries(windows)
     return int(np.bincount(table[table >= 0]).max(initial=0))
@@ -321,12 +329,12 @@ class LossIncrements:
     curvature: np.ndarray | None = None
 
     @property
-    def printed(self):
+    def printed(self) -> NDArray[np.float64]:
         """Formula (2) of the thesis: identity + radius^2 curvature / (k + 1). Its first term is already exact."""
         return self.identity + self._second()
 
     @property
-    def taylor(self):
+    def taylor(self) -> NDArray[np.float64]:
         """at_optimum + radius^2 curvature / (2 (k + 1)): of second order about theta*, in modulus, where the gradients
         of both means vanish; the functional part H_F and the remainder are left out. An approximation, not a bound."""
         second = self._second()
@@ -338,7 +346,13 @@ class LossIncrements:
         return self.radius**2 * self.curvature / np.arange(2, 2 + len(self.curvature))
 
 
-def loss_increments(network, optimum=None, *, sizes=None, tol=TOL) -> LossIncrements:
+def loss_increments(
+    network: "Network",
+    optimum: ArrayLike | None = None,
+    *,
+    sizes: Sequence[Any] | None = None,
+    tol: float = TOL,
+) -> LossIncrements:
     """How the mean loss moves as samples join: |L_{k+1} - L_k| beside |l_{k+1} - L_k| / (k + 1), equal to it exactly.
 
     network: as for `norm_report`, with its cross-entropy declared on N >= 2 samples; they join in their order. optimum:

@@ -14,8 +14,9 @@ factored in each. The last digits are Newton's. On the digits, one class against
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .hinges import gradient, objective, part, primal_inverse, weighted_gram
+from .hinges import Hinges, gradient, objective, part, primal_inverse, weighted_gram
 
 NEAR = 3e-7  # of f, left by the path to Newton: complementarity a.s and |w - sum a_i y_i x_i|^2
 LARGEST = 1e3  # times their best common factor, that multipliers may be at the start
@@ -24,7 +25,7 @@ SHORT_OF = 0.999  # of the way to a or s being 0
 SHORTEST = 1e-6  # step, below which the path is lost
 
 
-def along_the_path(hinges, w, maxiter):
+def along_the_path(hinges: Hinges, w: np.ndarray, maxiter: int) -> tuple[NDArray[np.float64], list[float]]:
     """(w nearer to the minimum, the lengths of the steps taken) along the central path, from near w.
 
     Ends near the minimum, after maxiter steps, or where steps get too short; w is the best point met.

@@ -5,12 +5,14 @@ logits whose loss is the softmax cross-entropy. Only its parameters move here. A
 however they move, such as two windows on an empty corner of an image, is then no kink (`_only_mute_ties`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from math import prod
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from . import layers
 from .convolution import Windows
@@ -49,12 +51,12 @@ class Between:
     windows: Windows | None
 
     @property
-    def output(self):
+    def output(self) -> tuple[int, int]:
         """The shape of its output."""
         return self.step.local.push(0, np.zeros((1, *self.shape))).shape[1:]
 
     @property
-    def size(self):
+    def size(self) -> int:
         """The number of entries of its input."""
         return prod(self.shape)
 
@@ -78,17 +80,17 @@ class Layer:
     between: tuple[Between, ...]
 
     @property
-    def x(self):
+    def x(self) -> NDArray[np.float64]:
         """x^(p-1), flat."""
         return self.value.ravel()
 
     @property
-    def places(self):
+    def places(self) -> int:
         """d_p: the number of windows."""
         return prod(self.windows.out)
 
     @property
-    def fan(self):
+    def fan(self) -> tuple[int, int, int]:
         """(C_in, C_out, k): channels, those of a dense layer its units, and taps."""
         outer, inner = self.weights.shape[:2]
         return inner, outer, prod(self.windows.window)
@@ -103,24 +105,24 @@ class Chain:
     probabilities: np.ndarray
 
     @property
-    def size(self):
+    def size(self) -> int:
         """The number of parameters."""
         return sum(layer.weights.size + (0 if layer.bias is None else layer.bias.size) for layer in self.layers)
 
     @property
-    def root(self):
+    def root(self) -> NDArray[np.float64]:
         """S (C, C) with S S^T = A = diag(p) - p p^T: column j is sqrt(p_j) (e_j - p)."""
         return centered(self.probabilities) * np.sqrt(self.probabilities)
 
 
-def centered(p):
+def centered(p: np.ndarray) -> NDArray[np.float64]:
     """I - p 1^T (C, C) of probabilities: 1 - p_j is the sum of the others, so that a confident p loses no digits."""
     found = np.repeat(-p[:, None], len(p), axis=1)
     np.fill_diagonal(found, (1.0 - np.eye(len(p))) @ p)
     return found
 
 
-def chain_at(network, x=None, *, pattern=None, tol=TOL) -> Chain:
+def chain_at(network: Network, x: ArrayLike | None = None, *, pattern: str | None = None, tol: float = TOL) -> Chain:
     """The network at one sample x, of the input's shape without axis 0 (by default its own, if that is one sample).
 
     ValueError for a network that is not a chain of convolutions, dense layers, relu, poolings and reshapes from one
@@ -188,7 +190,7 @@ def _core(fun):
     return fun, keywords
 
 
-def read_chain(network):
+def read_chain(network: Network) -> tuple[str, list[tuple[Any, ...]], str]:
     """(input, calls, logits): calls (name, kind, fun, parents) from the input to the node of the logits."""
     if not isinstance(network, Network):
         raise ValueError(f"network must be a clarke.Network; got {type(network).__name__}")
@@ -350,7 +352,7 @@ def _only_mute_ties(single, calls, tol):
     return True
 
 
-def _magnitude(fun) -> Callable:
+def _magnitude(fun) -> Callable[..., Any]:
     """What the closed form of a layer of `WEIGHTED` or `BETWEEN` says of the sizes of its terms."""
     found = carried(fun, "magnitude")
     assert found is not None
@@ -372,7 +374,7 @@ def _numbered(rows, biased):
 # ---------------------------------------------------------------- its Jacobian
 
 
-def rows_of(chain: Chain):
+def rows_of(chain: Chain) -> Iterator[tuple[str, NDArray[np.float64]]]:
     """(parameter, S^T J (C, its size)) from the last layer to the first, one pull of C rows in all."""
     c = logit_rows(chain, chain.root.T)
     for layer in reversed(chain.layers):
@@ -390,7 +392,7 @@ def scaled_rows(chain: Chain) -> list[np.ndarray]:
     return [found[name] for layer in chain.layers for name in layer.names]
 
 
-def logit_rows(chain, rows):
+def logit_rows(chain: Chain, rows: np.ndarray) -> NDArray[np.float64]:
     """rows (R, C) as cotangents of what leaves Lambda^(L+1)."""
     last = chain.layers[-1]
     shape = last.between[-1].output if last.between else last.shape

@@ -8,10 +8,13 @@
 [GO12] Gurbuzbalaban, Overton. On Nesterov's nonsmooth Chebyshev-Rosenbrock functions. Nonlinear Anal. 75 (2012).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import autograd.numpy as np
 import numpy as onp
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Classic:
     """
 
     name: str
-    f: object
+    f: Callable[..., Any]
     start: onp.ndarray
     optimum: float
     source: str
@@ -33,37 +36,37 @@ def _max(*values):
     return np.max(np.array(values))
 
 
-def cb2(x):
+def cb2(x: NDArray[Any]) -> float:
     return _max(x[0] ** 2 + x[1] ** 4, (2 - x[0]) ** 2 + (2 - x[1]) ** 2, 2 * np.exp(x[1] - x[0]))
 
 
-def cb3(x):
+def cb3(x: NDArray[Any]) -> float:
     return _max(x[0] ** 4 + x[1] ** 2, (2 - x[0]) ** 2 + (2 - x[1]) ** 2, 2 * np.exp(x[1] - x[0]))
 
 
-def dem(x):
+def dem(x: NDArray[Any]) -> float:
     return _max(5 * x[0] + x[1], -5 * x[0] + x[1], x[0] ** 2 + x[1] ** 2 + 4 * x[1])
 
 
-def ql(x):
+def ql(x: NDArray[Any]) -> float:
     q = x[0] ** 2 + x[1] ** 2
     return _max(q, q + 10 * (-4 * x[0] - x[1] + 4), q + 10 * (-x[0] - 2 * x[1] + 6))
 
 
-def lq(x):
+def lq(x: NDArray[Any]) -> float:
     return np.maximum(-x[0] - x[1], -x[0] - x[1] + x[0] ** 2 + x[1] ** 2 - 1)
 
 
-def mifflin1(x):
+def mifflin1(x: NDArray[Any]) -> float:
     return -x[0] + 20 * np.maximum(x[0] ** 2 + x[1] ** 2 - 1, 0)
 
 
-def mifflin2(x):
+def mifflin2(x: NDArray[Any]) -> float:
     q = x[0] ** 2 + x[1] ** 2 - 1
     return -x[0] + 2 * q + 1.75 * np.abs(q)
 
 
-def wolfe(x):
+def wolfe(x: NDArray[Any]) -> float:
     """5 sqrt(9 a^2 + 16 b^2) for a >= |b|, 9 a + 16 |b| for 0 < a < |b|, 9 a + 16 |b| - a^9 for a <= 0."""
     import clarke
 
@@ -72,7 +75,7 @@ def wolfe(x):
     return clarke.where(a - b, 5 * np.sqrt(9 * a**2 + 16 * b**2), inner)
 
 
-def rosen_suzuki(x):
+def rosen_suzuki(x: NDArray[Any]) -> float:
     f = x[0] ** 2 + x[1] ** 2 + 2 * x[2] ** 2 + x[3] ** 2 - 5 * x[0] - 5 * x[1] - 21 * x[2] + 7 * x[3]
     g1 = x[0] ** 2 + x[1] ** 2 + x[2] ** 2 + x[3] ** 2 + x[0] - x[1] + x[2] - x[3] - 8
     g2 = x[0] ** 2 + 2 * x[1] ** 2 + x[2] ** 2 + 2 * x[3] ** 2 - x[0] - x[3] - 10
@@ -87,7 +90,7 @@ _SHOR_A = onp.array(
 _SHOR_B = onp.array([1, 5, 10, 2, 4, 3, 1.7, 2.5, 6, 3.5])
 
 
-def shor(x):
+def shor(x: NDArray[Any]) -> float:
     return np.max(_SHOR_B * np.sum((x - _SHOR_A) ** 2, axis=1))
 
 
@@ -109,23 +112,23 @@ def _maxquad():
 _MAXQUAD_A, _MAXQUAD_B = _maxquad()
 
 
-def maxquad(x):
+def maxquad(x: NDArray[Any]) -> float:
     return np.max(np.dot(np.dot(_MAXQUAD_A, x), x) - np.dot(_MAXQUAD_B, x))
 
 
-def maxq(x):
+def maxq(x: NDArray[Any]) -> float:
     return np.max(x**2)
 
 
-def maxl(x):
+def maxl(x: NDArray[Any]) -> float:
     return np.max(np.abs(x))
 
 
-def goffin(x):
+def goffin(x: NDArray[Any]) -> float:
     return len(x) * np.max(x) - np.sum(x)
 
 
-def polak2(x):
+def polak2(x: NDArray[Any]) -> float:
     tail = 4 * x[3] ** 2 + x[2] ** 2 + np.sum(x[4:] ** 2)
     sharp = np.exp(1e-8 * x[0] ** 2 + (x[1] + 2) ** 2 + tail), np.exp(1e-8 * x[0] ** 2 + (x[1] - 2) ** 2 + tail)
     return np.maximum(*sharp)
@@ -138,17 +141,17 @@ _EL_Y = (
 )  # fmt: skip
 
 
-def el_attar(x):
+def el_attar(x: NDArray[Any]) -> float:
     fit = x[0] * np.exp(-x[1] * _EL_T) * np.cos(x[2] * _EL_T + x[3]) + x[4] * np.exp(-x[5] * _EL_T)
     return np.sum(np.abs(fit - _EL_Y))
 
 
-def crescent(x):
+def crescent(x: NDArray[Any]) -> float:
     q = x[0] ** 2 + (x[1] - 1) ** 2 - 1
     return np.maximum(q + x[1], -q + x[1])
 
 
-def spiral(x):
+def spiral(x: NDArray[Any]) -> float:
     r = np.sqrt(x[0] ** 2 + x[1] ** 2)
     tail = 0.005 * (x[0] ** 2 + x[1] ** 2)
     return np.maximum((x[0] - r * np.cos(r)) ** 2 + tail, (x[1] - r * np.sin(r)) ** 2 + tail)
@@ -159,15 +162,15 @@ def _hilbert(n):
     return 1.0 / (i[:, None] + i[None] - 1)
 
 
-def mxhilb(x):
+def mxhilb(x: NDArray[Any]) -> float:
     return np.max(np.abs(np.dot(_hilbert(len(x)), x)))
 
 
-def l1hilb(x):
+def l1hilb(x: NDArray[Any]) -> float:
     return np.sum(np.abs(np.dot(_hilbert(len(x)), x)))
 
 
-def nonsmooth_rosenbrock(x):
+def nonsmooth_rosenbrock(x: NDArray[Any]) -> float:
     """8 |x_1^2 - x_2| + (1 - x_1)^2 [LW19]."""
     return 8 * np.abs(x[0] ** 2 - x[1]) + (1 - x[0]) ** 2
 
@@ -175,7 +178,7 @@ def nonsmooth_rosenbrock(x):
 # ---------------------------------------------------------------- the ten of any size
 
 
-def chained_lq(x):
+def chained_lq(x: NDArray[Any]) -> float:
     a, b = x[:-1], x[1:]
     return np.sum(np.maximum(-a - b, -a - b + a**2 + b**2 - 1))
 
@@ -185,26 +188,26 @@ def _chained_cb3_pieces(x):
     return a**4 + b**2, (2 - a) ** 2 + (2 - b) ** 2, 2 * np.exp(b - a)
 
 
-def chained_cb3_1(x):
+def chained_cb3_1(x: NDArray[Any]) -> float:
     p, q, r = _chained_cb3_pieces(x)
     return np.sum(np.maximum(np.maximum(p, q), r))
 
 
-def chained_cb3_2(x):
+def chained_cb3_2(x: NDArray[Any]) -> float:
     return _max(*(np.sum(p) for p in _chained_cb3_pieces(x)))
 
 
-def active_faces(x):
+def active_faces(x: NDArray[Any]) -> float:
     g = np.log(np.abs(x) + 1)
     return np.maximum(np.log(np.abs(np.sum(x)) + 1), np.max(g))
 
 
-def nonsmooth_brown2(x):
+def nonsmooth_brown2(x: NDArray[Any]) -> float:
     a, b = np.abs(x[:-1]), np.abs(x[1:])
     return np.sum(a ** (x[1:] ** 2 + 1) + b ** (x[:-1] ** 2 + 1))
 
 
-def chained_mifflin2(x):
+def chained_mifflin2(x: NDArray[Any]) -> float:
     q = x[:-1] ** 2 + x[1:] ** 2 - 1
     return np.sum(-x[:-1] + 2 * q + 1.75 * np.abs(q))
 
@@ -214,12 +217,12 @@ def _crescents(x):
     return q + x[1:] - 1, -q + x[1:] + 1
 
 
-def chained_crescent_1(x):
+def chained_crescent_1(x: NDArray[Any]) -> float:
     p, q = _crescents(x)
     return np.maximum(np.sum(p), np.sum(q))
 
 
-def chained_crescent_2(x):
+def chained_crescent_2(x: NDArray[Any]) -> float:
     return np.sum(np.maximum(*_crescents(x)))
 
 
@@ -232,7 +235,7 @@ def _signed(n):
     return onp.where(i <= n / 2, i, -i)
 
 
-def scalable(n=50):
+def scalable(n: int = 50) -> list[Classic]:
     """The ten problems of [HMM04] with n variables."""
     ones = onp.ones(n)
     source = "HMM04"
@@ -259,7 +262,7 @@ MIFFLIN2_50 = -34.795181409548  # [HMM04]: -34.795
 _i10, _i20, _i50 = (onp.arange(1.0, n + 1) for n in (10, 20, 50))
 
 
-def fixed():
+def fixed() -> list[Classic]:
     """The problems of fixed size."""
     return [
         Classic("CB2", cb2, onp.array([1.0, -0.1]), 1.9522244938706, "LV00 2.2"),
@@ -286,5 +289,5 @@ def fixed():
     ]
 
 
-def suite():
+def suite() -> list[Classic]:
     return fixed() + scalable(50)

@@ -50,7 +50,16 @@ def available() -> bool:
     return find_spec("numba") is not None
 
 
-def cells(rows, noise, fence, point, tol, limit, seed, loud=LOUD) -> Cells:
+def cells(
+    rows: np.ndarray,
+    noise: np.ndarray,
+    fence: int,
+    point: np.ndarray | None,
+    tol: float,
+    limit: int,
+    seed: int,
+    loud: float = LOUD,
+) -> Cells:
     """The cells into which rows[fence:] cut the open cone rows[:fence] @ y > 0.
 
     rows (m, d), d >= 2, of unit length, best with independent ones first; noise (m,) their rounding errors; fence >= 1;

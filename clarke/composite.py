@@ -16,17 +16,21 @@ Lagrangian Phi + sum_r mu_r s_j (e_r - u_j) is S^T K S: local second derivatives
 import warnings
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import autograd
 import numpy as np
 import scipy.sparse as sp
 from autograd.core import primitive_vjps
+from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import solve_triangular
 from scipy.sparse.linalg import splu, spsolve_triangular
 
 from . import primitives, selections
 from .graph import Graph, Tape, evaluate, pullback, run
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 STRAIGHT = 0.2  # what the difference of the pieces of a `where` may miss of its linear model in the guard, relative
 DENSE = 250  # entries of (x, u) up to which matrices are dense
@@ -54,20 +58,20 @@ class Composite:
     entry: np.ndarray
     coef: np.ndarray
     constants: np.ndarray
-    first: dict
+    first: dict[Any, Any]
     _local: dict[Any, Any] = field(default_factory=dict, repr=False)  # derivatives that are the same at every x
 
     @cached_property
-    def starts(self):
+    def starts(self) -> np.ndarray:
         """(K + 1,): the pieces of output j are starts[j]:starts[j + 1]."""
         return np.searchsorted(self.owner, np.arange(len(self.sides) + 1))
 
     @property
-    def size(self):
+    def size(self) -> int:
         return self.graph.size + len(self.sides)
 
 
-def composite(graph, x) -> Composite:
+def composite(graph: Graph, x: np.ndarray) -> Composite:
     """Number the outputs of the kinks of a scalar graph and their pieces; x is any point of its domain."""
     sides, columns, constants, first, count, known = [], [], [np.zeros(0)], {}, 0, 0
     with np.errstate(all="ignore"):
@@ -126,12 +130,12 @@ class Model:
     kept: np.ndarray
     _hessians: dict[Any, Any] = field(default_factory=dict, repr=False)  # by multipliers
 
-    def in_force(self):
+    def in_force(self) -> np.ndarray:
         """(K,): for every output the first piece that attains it."""
         order = np.lexsort((np.arange(len(self.gaps)), -self.gaps, self.parts.owner))
         return order[self.parts.starts[:-1]]
 
-    def multipliers(self, weights):
+    def multipliers(self, weights: np.ndarray) -> NDArray[np.float64]:
         """(R,) mu with d(Phi + sum_r mu_r s_j (e_r - u_j)) / du = 0: the adjoints of u, split by the weights (R,).
 
         A multiplier is negative where f falls as s_j u_j grows.
@@ -153,26 +157,26 @@ class Model:
         with np.errstate(invalid="ignore"):
             return weights * right[parts.owner]
 
-    def own_multipliers(self):
+    def own_multipliers(self) -> NDArray[np.float64]:
         """`multipliers` of the pieces in force."""
         weights = np.zeros(len(self.parts.owner))
         if len(weights):
             weights[self.in_force()] = 1.0
         return self.multipliers(weights)
 
-    def gradient(self, mu):
+    def gradient(self, mu: np.ndarray) -> NDArray[np.float64]:
         """(n,): of Phi + sum_r mu_r s_j (e_r - u_j) in x; with `own_multipliers` that of the selection in force."""
         n = len(self.x)
         return self.phi[:n] + np.asarray(self.rows[:, :n].T @ mu).ravel()
 
-    def hessian(self, mu):
+    def hessian(self, mu: np.ndarray) -> "NDArray[np.float64] | sparse.csr_array":
         """(n + K, n + K): Hessian of Phi + sum_r mu_r s_j e_r in (x, u); a curvature that is not finite counts as 0."""
         key = mu.tobytes()
         if key not in self._hessians:
             self._hessians[key] = _lagrangian_hessian(self, mu)
         return self._hessians[key]
 
-    def selection_hessian(self, mu):
+    def selection_hessian(self, mu: np.ndarray) -> Any:
         """(n, n): the Hessian of the selection in force, T^T W T with u = u(x) put in; mu its own multipliers."""
         W = self.hessian(mu)
         if not len(self.parts.sides):
@@ -181,7 +185,7 @@ class Model:
         P = T.T @ (W @ T)
         return (P + P.T) / 2
 
-    def selection_terms(self, mu):
+    def selection_terms(self, mu: np.ndarray) -> "list[Term]":
         """The `Term`s (k, n) that make up `selection_hessian`, which is not formed."""
         terms = _curvature_terms(self, mu)
         if not len(self.parts.sides):
@@ -209,12 +213,12 @@ class Model:
             U = solve_triangular(np.eye(K) - rows[:, n:], U, lower=True, check_finite=False)
         return np.vstack([np.eye(n), U])
 
-    def outputs(self, x):
+    def outputs(self, x: np.ndarray) -> NDArray[np.float64]:
         """u (K,) at another x."""
         with np.errstate(all="ignore"):
             return _outputs(self.parts, run(self.parts.graph, x, _in_force))
 
-    def moved(self, x, u):
+    def moved(self, x: np.ndarray, u: np.ndarray) -> NDArray[np.float64]:
         """gaps (R,) at another (x, u): u need not be what the kinks give there."""
         parts, graph = self.parts, self.parts.graph
 
@@ -233,7 +237,7 @@ def _couples(columns):
     return bool(columns.nnz if sp.issparse(columns) else columns.any())
 
 
-def model_at(parts: Composite, x) -> Model:
+def model_at(parts: Composite, x: np.ndarray) -> Model:
     """Values and first derivatives of all pieces at x."""
     graph, N = parts.graph, parts.size
     with np.errstate(all="ignore"):
@@ -588,7 +592,7 @@ def _curvature_of_any(op, i, model, adjoint):
     return Term(J, (K + K.T) / 2, J)
 
 
-def jacobian_of(graph, tape):
+def jacobian_of(graph: Any, tape: Tape) -> NDArray[np.float64]:
     """(p, n): derivative of the flat output under the branches of the tape, dense or sparse."""
     none = np.zeros(0)
     parts = Composite(graph, none, none.astype(int), none.astype(int), none.astype(int), none, none, {})
@@ -598,7 +602,7 @@ def jacobian_of(graph, tape):
         return _tangents(parts, tape)[graph.program.output]
 
 
-def value_at(graph, x):
+def value_at(graph: Graph, x: ArrayLike) -> Any:
     """f(x) of a scalar graph, as a float; nan outside its domain."""
     with np.errstate(all="ignore"):
         return float(np.ravel(evaluate(graph, x))[0])

@@ -12,9 +12,11 @@ try: those through an optimal ray of a linear program, or those met on a walk do
 their residual. What fails the check, or lies between rounding and NEAR, is said to be unsure.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .halfspaces import min_norm_direction
 from .restriction import TooManyChambers
@@ -42,22 +44,22 @@ class Cones(NamedTuple):
     on: np.ndarray
     owner: np.ndarray
 
-    def rows(self, c, i) -> np.ndarray:
+    def rows(self, c: np.ndarray, i: Any) -> np.ndarray:
         """Row i of cone c, for arrays of numbers."""
         return self.vectors(self.faces[c, i])
 
-    def vectors(self, names) -> np.ndarray:
+    def vectors(self, names: np.ndarray) -> np.ndarray:
         """(..., n): normals[k] for k >= 0, -normals[~k] for k < 0."""
         return np.where(names < 0, -1.0, 1.0)[..., None] * self.normals.take(_number(names), axis=0)
 
 
-def whole(n) -> Cones:
+def whole(n: int) -> Cones:
     """The whole space, as one cone."""
     one, none = np.zeros(1, dtype=int), np.zeros((1, 0, n))
     return Cones(none[0], np.zeros((1, 0), int), one, none, one, none[0], np.zeros(0, np.uint64), one[:0])
 
 
-def taken(cones, which) -> Cones:
+def taken(cones: Cones, which: np.ndarray) -> Cones:
     """The cones of these numbers, in this order; a number may come more than once."""
     first, many = _ends(cones.owner, len(cones.count))
     rays, owner = _ragged(first[which], many[which])
@@ -65,7 +67,7 @@ def taken(cones, which) -> Cones:
     return Cones(cones.normals, faces, count, span, rank, cones.rays[rays], cones.on[rays], owner)
 
 
-def joined(parts) -> Cones:
+def joined(parts: Sequence[Cones]) -> Cones:
     """One list of cones after the other, all of the same normals."""
     if len(parts) == 1:
         return parts[0]
@@ -90,7 +92,7 @@ def _padded(array, length):
     return np.concatenate([array, np.zeros((len(array), short, *array.shape[2:]), array.dtype)], axis=1)
 
 
-def interior(cones) -> np.ndarray:
+def interior(cones: Cones) -> np.ndarray:
     """(C, n): the sum of the rays at length 1, 0 for the whole space."""
     total = np.zeros((len(cones.count), cones.normals.shape[1]))
     if len(cones.rays):
@@ -101,7 +103,7 @@ def interior(cones) -> np.ndarray:
     return total
 
 
-def margins(cones, points) -> np.ndarray:
+def margins(cones: Cones, points: np.ndarray) -> np.ndarray:
     """(C,): the least product of each point with the rows of its cone, inf without rows."""
     size = cones.faces.shape[1]
     if not size:
@@ -112,7 +114,9 @@ def margins(cones, points) -> np.ndarray:
     return heights.min(axis=1)
 
 
-def cells(cones, walls, limit, *, ahead=False):
+def cells(
+    cones: Any, walls: Any, limit: int, *, ahead: bool = False
+) -> tuple[Cones, np.ndarray, np.ndarray, NDArray[np.bool_]]:
     """(cells, parent, signs, unsure): each cone divided by its own walls, (C, G) names as in `faces`, or of zeros.
 
     parent (C',) and signs (C', G) of the cells, 0 for a zero wall; `ahead`: only those with no sign -1. unsure (C,):

@@ -9,13 +9,16 @@ As in every framework a convolution here is a cross-correlation. Signals (N, C, 
 # autograd.numpy has its names at run time only
 # pyright: reportAttributeAccessIssue=false
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
+from typing import Any
 
 import autograd.numpy as np
 import numpy as onp
 from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
 
 from .local import Factor, Local, closed_form
 
@@ -36,16 +39,16 @@ class Windows:
     padding: tuple[int, int]
 
     @property
-    def padded(self):
+    def padded(self) -> tuple[Any, ...]:
         return tuple(n + 2 * p for n, p in zip(self.size, self.padding, strict=True))
 
     @property
-    def out(self):
+    def out(self) -> tuple[Any, ...]:
         """(Ho, Wo): how many windows there are."""
         return tuple((n - k) // s + 1 for n, k, s in zip(self.padded, self.window, self.stride, strict=True))
 
     @property
-    def taps(self):
+    def taps(self) -> Iterator[tuple[int, int, slice, slice]]:
         """(i, j, rows, columns): the offsets within a window, and where in the padded image all windows have them."""
         (high, wide), (down, right) = self.out, self.stride
         for i in range(self.window[0]):
@@ -245,7 +248,9 @@ def _convolution_magnitude(values, sizes, **keywords):
 
 
 @closed_form(_convolution_derivatives, magnitude=_convolution_magnitude)
-def conv1d(x, K, b=None, *, stride=1, padding=0):
+def conv1d(
+    x: NDArray[Any], K: NDArray[Any], b: NDArray[Any] | None = None, *, stride: int = 1, padding: int = 0
+) -> NDArray[Any]:
     """y[n, c, t] = b[c] + sum_{a, i} K[c, a, i] x[n, a, stride t + i - padding], x zero outside its ends.
 
     x (N, Cin, T), K (Cout, Cin, k), b (Cout,) or none -> (N, Cout, (T + 2 padding - k) // stride + 1). ValueError for
@@ -255,7 +260,14 @@ def conv1d(x, K, b=None, *, stride=1, padding=0):
 
 
 @closed_form(_convolution_derivatives, magnitude=_convolution_magnitude)
-def conv2d(x, K, b=None, *, stride=1, padding=0):
+def conv2d(
+    x: NDArray[Any],
+    K: NDArray[Any],
+    b: NDArray[Any] | None = None,
+    *,
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] = 0,
+) -> NDArray[Any]:
     """y[n, c, u, v] = b[c] + sum_{a, i, j} K[c, a, i, j] x[n, a, s u + i - p, s' v + j - p'], x zero outside.
 
     x (N, Cin, H, W), K (Cout, Cin, kh, kw), b (Cout,) or none -> (N, Cout, Ho, Wo), Ho = (H + 2 p - kh) // s + 1, Wo
@@ -313,7 +325,7 @@ def _averaged(name, x, **keywords):
 
 
 @closed_form(_average_derivatives, magnitude=_average_magnitude)
-def average_pool1d(x, *, size, stride=None, padding=0):
+def average_pool1d(x: NDArray[Any], *, size: int, stride: int | None = None, padding: int = 0) -> NDArray[Any]:
     """The mean over each window of `size` entries, `stride` (default: size) apart; x (N, C, T).
 
     Padded entries are zeros and are counted in the mean, as by torch's default count_include_pad=True. ValueError for
@@ -323,7 +335,13 @@ def average_pool1d(x, *, size, stride=None, padding=0):
 
 
 @closed_form(_average_derivatives, magnitude=_average_magnitude)
-def average_pool2d(x, *, size, stride=None, padding=0):
+def average_pool2d(
+    x: NDArray[Any],
+    *,
+    size: int | tuple[int, int],
+    stride: int | tuple[int, int] | None = None,
+    padding: int | tuple[int, int] = 0,
+) -> NDArray[Any]:
     """The mean over each window (h, w) = size of x (N, C, H, W); size, stride (default: size), padding int or pair.
 
     Padded entries are zeros and are counted, as by torch's default. ValueError as in `average_pool1d`.
@@ -398,7 +416,7 @@ def _maximal(name, x, **keywords):
 
 
 @closed_form(_max_derivatives, magnitude=_max_magnitude, guards=_max_guards)
-def max_pool1d(x, *, size, stride=None, padding=0):
+def max_pool1d(x: NDArray[Any], *, size: int, stride: int | None = None, padding: int = 0) -> NDArray[Any]:
     """The maximum over each window of `size` entries, `stride` (default: size) apart; x (N, C, T).
 
     Padded entries never win. A kink wherever two entries of a window are its largest. ValueError as in
@@ -408,7 +426,13 @@ def max_pool1d(x, *, size, stride=None, padding=0):
 
 
 @closed_form(_max_derivatives, magnitude=_max_magnitude, guards=_max_guards)
-def max_pool2d(x, *, size, stride=None, padding=0):
+def max_pool2d(
+    x: NDArray[Any],
+    *,
+    size: int | tuple[int, int],
+    stride: int | tuple[int, int] | None = None,
+    padding: int | tuple[int, int] = 0,
+) -> NDArray[Any]:
     """The maximum over each window (h, w) = size of x (N, C, H, W); size, stride (default: size), padding int or pair.
 
     Padded entries never win. A kink wherever two entries of a window are its largest. ValueError as in

@@ -33,6 +33,7 @@ from itertools import count, islice
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from . import integers
 from .halfspaces import finite, matrix
@@ -43,7 +44,7 @@ LARGE = 2**31 - 1  # the largest prime with products in 64 bits
 WORTH = 1e8  # chains, if in general position, from which numba pays: some seconds
 
 
-def count_chambers(normals, *, offsets=None) -> int:
+def count_chambers(normals: ArrayLike, *, offsets: ArrayLike | None = None) -> int:
     """The number of chambers of the hyperplanes {x : normals[i] . x = offsets[i]}: the pieces they cut R^n into.
 
     normals (k, n), offsets (k,) or None for 0: ints, Fractions (dtype object), or floats, which count at their
@@ -54,7 +55,7 @@ def count_chambers(normals, *, offsets=None) -> int:
     return sum(map(abs, characteristic_polynomial(normals, offsets=offsets)))
 
 
-def characteristic_polynomial(normals, *, offsets=None) -> list[int]:
+def characteristic_polynomial(normals: ArrayLike, *, offsets: ArrayLike | None = None) -> list[int]:
     """The coefficients of chi(A, t) = sum_X mu(X) t^dim X, highest power first: n + 1 integers of alternating sign.
 
     A is the arrangement of the hyperplanes {x : normals[i] . x = offsets[i]} in R^n, X its intersections,

@@ -15,13 +15,14 @@ one sample in a dense layer is the outer product of its cotangent c and its inpu
 and the square of the sum has the cross terms. Replacing the r by random signs leaves the sum unbiased and one column.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from math import inf
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .assembly import separable
 from .blocks import COLUMNS
@@ -32,7 +33,7 @@ CACHE = 1 << 17  # numbers of columns pulled back at a time
 LARGEST = 1 << 25  # numbers of the second derivatives of one node that are factored
 
 
-def columns_at_once(lin, names):
+def columns_at_once(lin: Linearization, names: Iterable[str]) -> int:
     """How many columns are carried at a time."""
     carried = sum(a.size for a in lin.adjoints.values()) + sum(lin.network.value(name).size for name in names)
     return max(1, COLUMNS // carried)
@@ -51,11 +52,11 @@ class Source:
     arguments: tuple[int, ...]
     samples: int
     entries: int
-    aligned: frozenset
-    before: frozenset
+    aligned: frozenset[Any]
+    before: frozenset[Any]
 
     @property
-    def numbers(self):
+    def numbers(self) -> int:
         """Of its second derivatives."""
         return self.samples * self.entries**2
 
@@ -68,14 +69,14 @@ class Plan:
     """
 
     part: str
-    sources: tuple
+    sources: tuple[Any, ...]
     own: tuple[str, ...]
     separable: tuple[Step, ...]
     curved: tuple[str, ...]
     columns: int
 
 
-def plan_of(lin: Linearization, names, part, most=None) -> Plan:
+def plan_of(lin: Linearization, names: Any, part: str, most: int | None = None) -> Plan:
     """The plan of least columns. With `most` it is only sought if it may have no more: else nothing but `curved` is
     there, and `columns` is a bound from below, above `most`."""
     steps = list(_curved(lin, names, part))
@@ -218,7 +219,7 @@ def _own_columns(lin, terms):
 # ---------------------------------------------------------------- exact
 
 
-def traces_of_plan(lin, plan) -> dict:
+def traces_of_plan(lin: Linearization, plan: Plan) -> dict[Any, Any]:
     """name -> trace."""
     total: dict[str, Any] = {}
 
@@ -367,7 +368,7 @@ class Roots:
     entries: int
     places: np.ndarray | None = None
 
-    def expanded(self, here):
+    def expanded(self, here: slice) -> NDArray[np.float64]:
         """(some, N, D): the columns `here`, a slice."""
         if self.places is None:
             return self.columns[here]
@@ -376,7 +377,7 @@ class Roots:
         found[np.arange(len(places)), :, places] = self.columns[here]
         return found
 
-    def combined(self, z):
+    def combined(self, z: np.ndarray) -> Iterator[tuple[float, NDArray[np.float64]]]:
         """(sign, (probes, N, D)): sum_r z[p, n, r] c_{r,n} over the columns of that sign, for the signs there are."""
         for sign in (1.0, -1.0):
             kept, R = self.signs == sign, len(self.signs)
@@ -490,7 +491,7 @@ def _pulled(lin, source, columns, names, together=False) -> Iterator[tuple[str, 
     in_rows = names if together else names & source.aligned  # those whose cotangents are formed
     ways = _movers(lin, names).keys() & source.before - (names - in_rows)
     awaited: dict[tuple[int, int], str] = {}
-    held: dict[str, list] = {}
+    held: dict[str, list[Any]] = {}
     for name in names - in_rows:
         awaited.update({use: name for use in _uses(lin, source, name)})
     left = {name: sum(other == name for other in awaited.values()) for name in names - in_rows}
@@ -562,12 +563,12 @@ def _output_sources(lin, names):
             yield source, by_sample, whole
 
 
-def read_by_losses(lin):
+def read_by_losses(lin: Linearization) -> int:
     """The number of entries of the arrays that the losses are curved in."""
     return sum(source.samples * source.entries for source, _, _ in _output_sources(lin, ()))
 
 
-def sampled_traces(lin, names, Z):
+def sampled_traces(lin: Linearization, names: Iterable[str], Z: np.ndarray) -> dict[str, NDArray[np.float64]]:
     """name -> (probes,): sum_n |S_n^T sum_r z_{r,n} c_{r,n}|^2, the positive and the negative factors apart."""
     samples, used = {name: np.zeros(len(Z)) for name in names}, 0
     for source, by_sample, whole in _output_sources(lin, names):

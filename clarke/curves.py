@@ -6,14 +6,19 @@ else, in inks that differ in lightness as well as hue [OI08], legible at the wid
 [OI08] Okabe, Ito. Color universal design (2008).
 """
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .graph import Graph, from_function
 from .plots import BLUE, GREY, INK, ORANGE, PAPER
 from .semismooth import minimize
+
+if TYPE_CHECKING:
+    from scipy.optimize import OptimizeResult
 
 try:
     from matplotlib import rc_context
@@ -47,7 +52,9 @@ class Progress:
     optimum: float
 
 
-def progress(result, optimum=None) -> Progress:
+def progress(
+    result: "Mapping[str, Sequence[Mapping[Any, Any]]] | OptimizeResult", optimum: float | None = None
+) -> Progress:
     """Read the history of an OptimizeResult of `minimize`; optimum: f at the minimizer, if it is known.
 
     Points without a pattern (the last one of a run, or one no step left) change nothing. ValueError without a history.
@@ -69,7 +76,7 @@ def progress(result, optimum=None) -> Progress:
     return Progress(*arrays, optimum)
 
 
-def convergence(value, ax, optimum=None):
+def convergence(value: "OptimizeResult | Progress", ax: Any, optimum: float | None = None) -> Any:
     """Draw f - optimum and the stationarity of a run over its steps, on a logarithmic axis; returns the Axes.
 
     value: a `Progress`, or what `minimize` returned. A dotted line stands at every step whose pieces differ from those
@@ -120,7 +127,9 @@ class CycleMap:
     regularized_steps: np.ndarray
 
 
-def cycle_map(f, first, second=None, *, maxiter=100) -> CycleMap:
+def cycle_map(
+    f: Callable[..., Any], first: ArrayLike, second: ArrayLike | None = None, *, maxiter: int = 100
+) -> CycleMap:
     """Run `minimize` from every start of a grid, with regularize=False and as it is by default.
 
     f: an autograd.numpy function of one or two variables, or a Graph; first (p,), and for two variables second (q,):

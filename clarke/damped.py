@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
+from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator, splu
 
-from .composite import DENSE
+from .composite import DENSE, Model
 
 ARRAY = 2000  # variables above which no dense (n, n) array is formed; dense rows Woodbury takes
 THIN = 16  # entries of a row up to which its square goes into a sparse P
@@ -35,14 +36,14 @@ class LowRank:
     weights: np.ndarray
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, int]:
         return self.base.shape
 
-    def __matmul__(self, v):
+    def __matmul__(self, v: np.ndarray) -> NDArray[np.float64]:
         return self.base @ v + self.rows.T @ (self.weights * (self.rows @ v).T).T
 
 
-def selection_element(model, mu) -> Any:
+def selection_element(model: Model, mu: np.ndarray) -> Any:
     """The Hessian of the selection in force: (n, n) dense or sparse, `LowRank`, or a LinearOperator."""
     n = len(model.x)
     if model.parts.size <= DENSE:
@@ -96,14 +97,14 @@ def _products(terms, n):
     return operator_of(product, n)
 
 
-def operator_of(P, n=None):
+def operator_of(P: Any, n: int | None = None) -> LinearOperator:
     """The LinearOperator of a `LowRank`, or of a product v -> P v with n entries."""
     n, product = (P.base.shape[0], P.__matmul__) if isinstance(P, LowRank) else (n, P)
     operator: Any = LinearOperator  # its signature is that of __new__
     return operator((n, n), matvec=lambda v: product(np.ravel(v)), dtype=float)
 
 
-def direction(g, P, lam, rtol=1e-10) -> np.ndarray | None:
+def direction(g: np.ndarray, P: Any, lam: float, rtol: float = 1e-10) -> np.ndarray | None:
     """d with (P + lam I) d = -g and g . d < 0; lam > 0.
 
     Where P + lam I is not positive definite: dense, with the absolute values of the eigenvalues of P; sparse, None;

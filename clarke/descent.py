@@ -9,6 +9,7 @@ unsure ends the descent as doubtful: `cones` says which cone it is, and goes on 
 The functions below are plain Python until `patterns` is first called, which compiles them: numba is imported there.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from math import comb, prod
 from typing import Any, NamedTuple
@@ -76,7 +77,7 @@ class _Room(NamedTuple):
     found: np.ndarray
 
 
-def patterns(limit, rounding, program, forced) -> Patterns:
+def patterns(limit: int, rounding: float, program: Program, forced: Any) -> Patterns:
     """All patterns with signs `forced` (W,) on the walls, where these are not 0 (None: all patterns).
 
     A functional below `rounding` times the size of its terms is 0. ImportError without numba.
@@ -121,7 +122,7 @@ def possible() -> bool:
     return restriction.COMPILED is not False and (restriction.COMPILED or _loaded() or available())
 
 
-def worthwhile(walls, n) -> bool:
+def worthwhile(walls: Sequence[int], n: int) -> bool:
     """Is the machine code at hand, or worth fetching, for levels of so many walls in R^n? It is where there may be more
     than `restriction.WORTH` patterns, and where COMPILED insists.
     """

@@ -21,11 +21,12 @@ so one product with H a layer gives all pairs at once (`block_moments`).
 
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, aslinearoperator, eigsh
 
 from .blocks import HessianBlocks
@@ -50,10 +51,10 @@ class Estimate:
     stderr: float
     probes: int
 
-    def __float__(self):
+    def __float__(self) -> float:
         return self.value
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.value:.4g} ± {self.stderr:.2g} ({self.probes} probes)"
 
 
@@ -70,11 +71,11 @@ class BlockMoments:
     squares: np.ndarray
     traces: np.ndarray
 
-    def norm(self, v, w) -> Estimate:
+    def norm(self, v: str, w: str) -> Estimate:
         """An estimate of |H_vw|_F."""
         return _jackknife(np.sqrt, self._square(v, w))
 
-    def trace(self, v) -> Estimate:
+    def trace(self, v: str) -> Estimate:
         """An unbiased estimate of tr H_vv."""
         return _jackknife(lambda t: t, self.traces[:, self._place(v)])
 
@@ -88,7 +89,14 @@ class BlockMoments:
         return self.names.index(name)
 
 
-def block_moments(blocks, names=None, *, operator: Any = True, rng=None, probes: Any = PROBES) -> BlockMoments:
+def block_moments(
+    blocks: HessianBlocks,
+    names: Iterable[str] | None = None,
+    *,
+    operator: Any = True,
+    rng: np.random.Generator | None = None,
+    probes: Any = PROBES,
+) -> BlockMoments:
     """Probe each of the names: `probes` products a name, all pairs of names estimated from them.
 
     blocks: HessianBlocks, or one of its parts. names: by default all parameters. operator: True for the products of
@@ -253,7 +261,15 @@ def _of(blocks, names, exact, sampled, operator, rng, probes):
     return sampled(block_moments(blocks, names, operator=operator, rng=rng, probes=probes))
 
 
-def resonance(blocks, v, w, *, operator=None, rng=None, probes=PROBES) -> float | Estimate:
+def resonance(
+    blocks: HessianBlocks | BlockMoments,
+    v: str,
+    w: str,
+    *,
+    operator: Any = None,
+    rng: np.random.Generator | None = None,
+    probes: int = PROBES,
+) -> float | Estimate:
     """R(v, w) = |H_vw|_F / sqrt(|H_vv|_F |H_ww|_F), 0/0 = 0; this library's definition of the papers' resonance.
 
     If H is PSD, R is in [0, 1] and R(v, v) = 1 where H_vv != 0; else it can exceed 1 or be infinite ([[0, 1], [1, 0]]):
@@ -280,7 +296,7 @@ def resonance(blocks, v, w, *, operator=None, rng=None, probes=PROBES) -> float 
     return _of(blocks, (v, w), exact, sampled, operator, rng, probes)
 
 
-def coupling(blocks, v, w, *, tol=RANK) -> float:
+def coupling(blocks: HessianBlocks, v: str, w: str, *, tol: float = RANK) -> float:
     """C(v, w) = |(H_vv^+)^{1/2} H_vw (H_ww^+)^{1/2}|_F^2 / min(rank H_vv, rank H_ww), 0 where a block is 0.
 
     This library's definition of the papers' geometric coupling: the mean squared canonical correlation of v and w, in
@@ -322,7 +338,15 @@ def _inverse_root(block, tol):
     return vectors[:, keep] / np.sqrt(values[keep])
 
 
-def trace_coupling(blocks, v, w, *, operator=None, rng=None, probes=PROBES) -> float | Estimate:
+def trace_coupling(
+    blocks: HessianBlocks | BlockMoments,
+    v: str,
+    w: str,
+    *,
+    operator: Any = None,
+    rng: np.random.Generator | None = None,
+    probes: int = PROBES,
+) -> float | Estimate:
     """C~(v, w) = |H_vw|_F^2 / (tr H_vv tr H_ww), 0/0 = 0: the surrogate of `coupling` that a few products estimate.
 
     This library's definition. For PSD H it is in [0, 1], and C~ = R(v, w)^2 / sqrt(D~(v) D~(w)) <= R^2, with D~ the
@@ -344,7 +368,14 @@ def trace_coupling(blocks, v, w, *, operator=None, rng=None, probes=PROBES) -> f
     return _of(blocks, (v, w), exact, sampled, operator, rng, probes)
 
 
-def stable_rank(blocks, v, *, operator=None, rng=None, probes=PROBES) -> float | Estimate:
+def stable_rank(
+    blocks: HessianBlocks | BlockMoments,
+    v: str,
+    *,
+    operator: Any = None,
+    rng: np.random.Generator | None = None,
+    probes: int = PROBES,
+) -> float | Estimate:
     """D(v) = |H_vv|_F^2 / |H_vv|_2^2, with 1 <= D <= rank H_vv where H_vv != 0, and 0 where it is 0.
 
     With operator and rng: |H_vv|_F^2 from `probes` products, and |H_vv|_2 by `extreme_eigenvalues`, some tens of
@@ -363,7 +394,14 @@ def stable_rank(blocks, v, *, operator=None, rng=None, probes=PROBES) -> float |
     return _jackknife(lambda a: _ratio(a, norm**2), moments._square(v, v))
 
 
-def participation_rank(blocks, v, *, operator=None, rng=None, probes=PROBES) -> float | Estimate:
+def participation_rank(
+    blocks: HessianBlocks | BlockMoments,
+    v: str,
+    *,
+    operator: Any = None,
+    rng: np.random.Generator | None = None,
+    probes: int = PROBES,
+) -> float | Estimate:
     """D~(v) = (tr H_vv)^2 / |H_vv|_F^2, 0/0 = 0; in [1, rank H_vv] for PSD H_vv != 0, else in [0, rank].
 
     The surrogate of `stable_rank` that a few products estimate; this library's definition. Arguments as in `resonance`.
@@ -379,7 +417,15 @@ def participation_rank(blocks, v, *, operator=None, rng=None, probes=PROBES) -> 
     return _of(blocks, (v,), exact, sampled, operator, rng, probes)
 
 
-def gauss_newton_gap(blocks, v=None, w=None, *, operator=None, rng=None, probes=PROBES) -> float | Estimate:
+def gauss_newton_gap(
+    blocks: HessianBlocks,
+    v: Any = None,
+    w: Any = None,
+    *,
+    operator: Any = None,
+    rng: np.random.Generator | None = None,
+    probes: Mapping[str, np.ndarray] | int = PROBES,
+) -> float | Estimate:
     """|H_vw - H^GN_vw|_F / |H_vw|_F, which may exceed 1; without v, of the whole Hessian over all parameters,
     |H^T|_F / (|H^GN|_F + |H^T|_F), in [0, 1], with H^T = H - H^GN. 0/0 = 0, x/0 = inf.
 
@@ -420,7 +466,7 @@ def gauss_newton_gap(blocks, v=None, w=None, *, operator=None, rng=None, probes=
     return _jackknife(lambda a, b: np.sqrt(_ratio(a, b)), rest, full)
 
 
-def layer_spectra(blocks, names=None) -> dict[str, np.ndarray]:
+def layer_spectra(blocks: HessianBlocks, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
     """name -> the eigenvalues of H[name, name], ascending: the spectra of the local Hessians of Bolshim & Kugaevskikh,
     "Local properties of neural networks through the lens of layer-wise Hessians" (2025). names: by default all
     parameters.
@@ -446,7 +492,7 @@ class Decay:
     norms: np.ndarray
 
 
-def distances(network, reference) -> dict[str, int]:
+def distances(network: Network, reference: str) -> dict[str, int]:
     """name -> edges of a shortest directed path from the name to the reference, or from the reference to the name.
 
     Names that lie on no common path are left out: two parameters, say, are never on one.
@@ -467,7 +513,15 @@ def distances(network, reference) -> dict[str, int]:
     return found
 
 
-def decay(blocks, reference, names=None, *, operator=None, rng=None, probes=PROBES) -> Decay:
+def decay(
+    blocks: HessianBlocks,
+    reference: str,
+    names: Iterable[str] | None = None,
+    *,
+    operator: Any = None,
+    rng: np.random.Generator | None = None,
+    probes: int = PROBES,
+) -> Decay:
     """Resonance with the reference, and |H[name, reference]|_F, against distance in the graph.
 
     names: by default the nodes on a directed path to or from the reference. operator, rng, probes: as in `resonance`.
@@ -494,7 +548,7 @@ def decay(blocks, reference, names=None, *, operator=None, rng=None, probes=PROB
     return Decay(reference, names, edges, _frozen(values), _frozen(errors), _frozen(norms))
 
 
-def chain_upper_bound(norm, q, distance):
+def chain_upper_bound(norm: float, q: float, distance: ArrayLike) -> NDArray[np.float64] | float:
     """q^distance norm: |H_{v,out}|_F <= q^dist |H_{out,out}|_F on a chain whose nodes have Jacobians |D_k|_2 <= q.
 
     out: the one node that the loss reads. For the Gauss-Newton part, and for all of H where the nodes are piecewise
@@ -504,7 +558,7 @@ def chain_upper_bound(norm, q, distance):
     return q**distance * norm
 
 
-def skip_lower_bound(norm, eps, distance):
+def skip_lower_bound(norm: float, eps: float, distance: np.ndarray) -> NDArray[np.float64]:
     """(1 - eps)^distance norm: |H_{v,out}|_F >= (1 - eps)^dist |H_{out,out}|_F on a chain of Jacobians D_k = I + J_k,
     |J_k|_2 <= eps <= 1, such as residual blocks; distance counts blocks and may be an array. It keeps the norm at
     depth L only if eps is of order 1 / L.
@@ -541,16 +595,24 @@ class SpectralDensity:
     density: np.ndarray
     stderr: np.ndarray
 
-    def mean(self, f) -> Estimate:
+    def mean(self, f: Callable[..., Any]) -> Estimate:
         """An estimate of tr f(H) / n, the mean of f over the eigenvalues; f takes an array."""
         return _jackknife(lambda t: t, np.sum(self.weights * np.asarray(f(self.nodes), dtype=float), axis=1))
 
-    def moment(self, k) -> Estimate:
+    def moment(self, k: int) -> Estimate:
         """An estimate of tr(H^k) / n, unbiased for k <= 2 steps - 1, where the quadrature is exact."""
         return self.mean(lambda t: t**k)
 
 
-def spectral_density(operator, *, steps, probes, rng=None, grid=None, width=None) -> SpectralDensity:
+def spectral_density(
+    operator: LinearOperator,
+    *,
+    steps: int,
+    probes: np.ndarray,
+    rng: np.random.Generator | None = None,
+    grid: ArrayLike | None = None,
+    width: float | None = None,
+) -> SpectralDensity:
     """The eigenvalue density of a symmetric operator by stochastic Lanczos quadrature, `steps` products a probe.
 
     operator: LinearOperator or matrix, symmetric (not checked). probes: their number, drawn by rng as random signs; or
@@ -630,7 +692,9 @@ class ExtremeEigenvalues:
     residual: float
 
 
-def extreme_eigenvalues(operator, *, rng=None, count=1, tol=0.0) -> ExtremeEigenvalues:
+def extreme_eigenvalues(
+    operator: LinearOperator, *, rng: np.random.Generator | None = None, count: int = 1, tol: float = 0.0
+) -> ExtremeEigenvalues:
     """The least and greatest eigenvalues of a symmetric operator: scipy's eigsh from a start drawn by rng.
 
     tol: relative, as in eigsh; 0 is machine precision. An operator of at most 48 rows, or where 2 count reaches its

@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .primitives import RESOLUTION, NotPiecewiseSmooth
 
@@ -30,11 +31,11 @@ class Rules:
     may be taken. require(x), before any derivative: raises where there is none.
     """
 
-    shape: tuple
-    value: Callable
-    jacobian: Callable
-    hessian: Callable
-    require: Callable = lambda x: None
+    shape: tuple[Any, ...]
+    value: Callable[..., Any]
+    jacobian: Callable[..., Any]
+    hessian: Callable[..., Any]
+    require: Callable[..., Any] = lambda x: None
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +48,7 @@ class Entry:
     parameters: Mapping[str, str]
     domain: str
     note: str
-    rules: Callable = field(repr=False)
+    rules: Callable[..., Any] = field(repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,33 +63,33 @@ class Differential:
     entry: Entry
     rules: Rules = field(repr=False)
 
-    def __call__(self, x):
+    def __call__(self, x: ArrayLike) -> Any:
         """f(x)."""
         return self.rules.value(self._point(x, complex_too=True))
 
-    def jacobian(self, x) -> np.ndarray:
+    def jacobian(self, x: ArrayLike) -> np.ndarray:
         """The derivative, of shape f(x).shape + x.shape."""
         x = self._point(x)
         self.rules.require(x)
         return np.array(self.rules.jacobian(x), dtype=float)
 
-    def gradient(self, x) -> np.ndarray:
+    def gradient(self, x: ArrayLike) -> np.ndarray:
         """The same for scalar f, of the shape of x; ValueError for an f that returns an array."""
         if np.ndim(self(x)):
             raise ValueError(f"{self.entry.name} returns an array, which has no gradient; use jacobian")
         return self.jacobian(x)
 
-    def hessian(self, x) -> np.ndarray:
+    def hessian(self, x: ArrayLike) -> np.ndarray:
         """The second derivative, of shape f(x).shape + x.shape + x.shape."""
         x = self._point(x)
         self.rules.require(x)
         return np.array(self.rules.hessian(x), dtype=float)
 
-    def first(self, x, h) -> np.ndarray:
+    def first(self, x: ArrayLike, h: ArrayLike) -> np.ndarray:
         """df(x)[h], of the shape of f(x)."""
         return _applied(self.jacobian(x), self._step(h, x, "h"))
 
-    def second(self, x, h1, h2) -> np.ndarray:
+    def second(self, x: ArrayLike, h1: ArrayLike, h2: ArrayLike) -> np.ndarray:
         """d2f(x)[h1, h2], of the shape of f(x); symmetric and bilinear."""
         return _applied(_applied(self.hessian(x), self._step(h2, x, "h2")), self._step(h1, x, "h1"))
 
@@ -127,7 +128,7 @@ _TABLE: dict[str, Entry] = {}
 TABLE: Mapping[str, Entry] = MappingProxyType(_TABLE)
 
 
-def differential(name, **parameters) -> Differential:
+def differential(name: str, **parameters: Any) -> Differential:
     """The function `name` of `TABLE` with its parameters; `TABLE[name].parameters` says what they are.
 
     ValueError for a name that is not in the table, for a parameter missing, unknown, not finite or of a wrong shape.

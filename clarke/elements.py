@@ -2,6 +2,7 @@
 
 import numbers
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -23,12 +24,14 @@ AGREE = 1e-9  # derivatives that differ by less than this, relative to their lar
 class KinkError(ValueError):
     """Derivatives were asked for at a kink without saying which piece. kinks: the active ones."""
 
-    def __init__(self, message, kinks=()):
+    def __init__(self, message: str, kinks: tuple[Any, ...] = ()) -> None:
         super().__init__(message)
-        self.kinks = tuple(kinks)
+        self.kinks: tuple[Any, ...] = tuple(kinks)
 
 
-def elements_at(network: Network, pattern, weights, kinks, tol):
+def elements_at(
+    network: Network, pattern: str | None, weights: Mapping[str, float] | None, kinks: Any, tol: float
+) -> tuple[dict[str, float], tuple[tuple[Any, ...], ...], bool, str]:
     """(pattern -> weight, ((weight, linearization), ...), were they required to agree?, a doubt or "") at the point.
 
     pattern: one string; weights: a dict pattern -> weight; with neither, all pieces, which must agree in gradient and

@@ -13,6 +13,7 @@ their Schur complement.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.linalg import lapack
@@ -42,7 +43,7 @@ class Factorization:
     (positive, negative, zero), the eigenvalues of H + lambda I by sign.
     """
 
-    solve: Callable
+    solve: Callable[..., Any]
     method: str
     log_abs_det: float
     inertia: Callable[[], Inertia]
@@ -51,7 +52,7 @@ class Factorization:
 # ---------------------------------------------------------------- the matrix itself
 
 
-def dense(matrix) -> Factorization:
+def dense(matrix: np.ndarray) -> Factorization:
     """LDL^T of a symmetric matrix (n, n), which is overwritten; SingularHessian."""
     n = len(matrix)
     work = lapack.dsytrf_lwork(n, lower=1)[0]
@@ -83,7 +84,7 @@ def _block_diagonal(factor, pivots):
 # ---------------------------------------------------------------- the lift
 
 
-def lifted(system: Lift, method, banded) -> Factorization:
+def lifted(system: Lift, method: str, banded: bool) -> Factorization:
     """LU of the lifted matrix, `banded` or else sparse; SingularHessian."""
     solve, log_det = _bordered(system, banded)
     lin = system.elements[0][1]
@@ -243,7 +244,7 @@ def inertia(system: Lift) -> Inertia:
     last = numbers.copy()  # the last variable that each one meets
     high, low = system.pairs
     np.maximum.at(last, low, high)
-    blocks: dict[int, list] = {}
+    blocks: dict[int, list[Any]] = {}
     for bundle in system.bundles:
         for s, t, block in zip(bundle.rows.tolist(), bundle.columns.tolist(), bundle.blocks, strict=True):
             blocks.setdefault(max(s, t), []).append((s, t, block))

@@ -11,6 +11,7 @@ x >= 0, F(x) >= 0, x . F(x) = 0 is the equation min(x, F(x)) = 0, and sqrt(x^2 +
 """
 
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from numbers import Real
 from typing import Any
@@ -20,6 +21,7 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
 from autograd.extend import defvjp, primitive
+from numpy.typing import ArrayLike
 from scipy.optimize import OptimizeResult
 from scipy.sparse.linalg import splu
 
@@ -46,7 +48,16 @@ STATUS = {
 }
 
 
-def root(F, x0, args=(), *, jac=None, tol=None, callback=None, maxiter=100) -> OptimizeResult:
+def root(
+    F: Callable[..., Any],
+    x0: ArrayLike,
+    args: tuple[Any, ...] = (),
+    *,
+    jac: Any = None,
+    tol: float | None = None,
+    callback: Callable[..., Any] | None = None,
+    maxiter: int = 100,
+) -> OptimizeResult:
     """A root of a piecewise-smooth F: R^n -> R^n by Newton's method with limiting Jacobians.
 
     F: autograd.numpy function F(x, *args) of one flat array (n,) with n outputs, or a Graph; x0 (n,), or a number.
@@ -220,12 +231,12 @@ def _damped(J, Fx, scale):
 # ---------------------------------------------------------------- complementarity
 
 
-def natural_residual(F):
+def natural_residual(F: Callable[..., Any]) -> Callable[..., Any]:
     """x -> min(x, F(x)), entrywise: zero iff x >= 0, F(x) >= 0 and x . F(x) = 0. F: (n,) -> (n,), traceable."""
     return lambda x: anp.minimum(x, F(x))
 
 
-def fischer_burmeister(F):
+def fischer_burmeister(F: Callable[..., Any]) -> Callable[..., Any]:
     """x -> sqrt(x^2 + F(x)^2) - x - F(x), entrywise; the same zeros, and |.|^2 is differentiable where F is [F92].
 
     The length has no finite set of pieces at (0, 0). There its derivative is taken to be (1, 1) / sqrt 2, the limit

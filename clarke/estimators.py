@@ -5,10 +5,13 @@ elsewhere, in `piecewise_quadratic`.
 """
 
 import warnings
+from collections.abc import Mapping
 from numbers import Real
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import ArrayLike
 
 from .piecewise_quadratic import minimize_squared_hinges
 
@@ -43,16 +46,23 @@ class ClarkeSVC(ClassifierMixin, BaseEstimator):
     """
 
     def __init__(
-        self, *, C=1.0, tol=1e-12, max_iter=1000, fit_intercept=True, intercept_scaling=1.0, class_weight=None
-    ):
-        self.C = C
-        self.tol = tol
-        self.max_iter = max_iter
-        self.fit_intercept = fit_intercept
-        self.intercept_scaling = intercept_scaling
-        self.class_weight = class_weight
+        self,
+        *,
+        C: float = 1.0,
+        tol: float = 1e-12,
+        max_iter: int = 1000,
+        fit_intercept: bool = True,
+        intercept_scaling: float = 1.0,
+        class_weight: Mapping[Any, float] | str | None = None,
+    ) -> None:
+        self.C: float = C
+        self.tol: float = tol
+        self.max_iter: int = max_iter
+        self.fit_intercept: bool = fit_intercept
+        self.intercept_scaling: float = intercept_scaling
+        self.class_weight: Mapping[Any, float] | str | None = class_weight
 
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> "ClarkeSVC":
         """Fit to X (samples, features) and y (samples,) of two classes at least; returns self."""
         for name in ("C", "intercept_scaling"):
             value = getattr(self, name)
@@ -86,19 +96,19 @@ class ClarkeSVC(ClassifierMixin, BaseEstimator):
             )
         return self
 
-    def decision_function(self, X):
+    def decision_function(self, X: Any) -> np.ndarray:
         """<x, coef_> + intercept_: (samples,) for two classes, positive for classes_[1]; else (samples, classes)."""
         check_is_fitted(self)
         X = validate_data(self, X, accept_sparse="csr", dtype=np.float64, reset=False)
         scores = X @ self.coef_.T + self.intercept_
         return scores[:, 0] if len(self.classes_) == 2 else scores
 
-    def predict(self, X):
+    def predict(self, X: Any) -> np.ndarray:
         """The class of the greatest decision function, (samples,)."""
         scores = self.decision_function(X)
         return self.classes_[(scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)]
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags

@@ -16,17 +16,22 @@ Meshkov, "Analysis of the convergence of the loss landscape of convolutional net
 (in Russian), MIPT 2025.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from .chains import Chain, Layer, centered, chain_at, entries, logit_rows, rows_of
 from .kinks import TOL
+
+if TYPE_CHECKING:
+    from .network import Network
 
 ROWS = 1 << 25  # numbers of a Jacobian held at a time; above, its norm is found by Lanczos
 DENSE = 1 << 18  # numbers of a matrix whose norm is found by its singular values; above, by Lanczos
@@ -35,7 +40,7 @@ DENSE = 1 << 18  # numbers of a matrix whose norm is found by its singular value
 # ---------------------------------------------------------------- the norm
 
 
-def norm_of(chain: Chain, *, method="auto") -> float:
+def norm_of(chain: Chain, *, method: str = "auto") -> float:
     """|H_O|_2 = |S^T J|_2^2: see `outer_product_norm`."""
     C = len(chain.probabilities)
     if method not in ("auto", "gram", "lanczos"):
@@ -78,13 +83,13 @@ def _top(product, n):
     return float(max(eigsh(operator_of(product, n), k=1, **options)[0], 0.0))
 
 
-def operator_of(product, n) -> LinearOperator:
+def operator_of(product: Callable[..., Any], n: int) -> LinearOperator:
     """A symmetric LinearOperator (n, n) from its products with a vector."""
     products: dict[str, Any] = {"matvec": product, "rmatvec": product}
     return LinearOperator(dtype=np.dtype(float), shape=(n, n), **products)
 
 
-def layer_norm_squared(layer: Layer, homogeneous=False, last=False) -> float:
+def layer_norm_squared(layer: Layer, homogeneous: bool = False, last: bool = False) -> float:
     """|T^(p)|_2^2, of the layer without its bias; homogeneous: of what acts on (x, 1), with a row for 1 unless last."""
     local, into, out = layer.step.local, layer.value.size, prod(layer.shape)
     extra, below, shift = int(homogeneous), int(homogeneous and not last), np.zeros(out)
@@ -109,7 +114,14 @@ def layer_norm_squared(layer: Layer, homogeneous=False, last=False) -> float:
     return _top(lambda v: push(pull(v.reshape(1, -1)))[0], out + below)
 
 
-def outer_product_norm(network, x=None, *, pattern=None, tol=TOL, method="auto") -> float:
+def outer_product_norm(
+    network: "Network",
+    x: ArrayLike | None = None,
+    *,
+    pattern: str | None = None,
+    tol: float = TOL,
+    method: str = "auto",
+) -> float:
     """|H_O|_2 over the parameters of the chain at one sample x, H_O never formed.
 
     With A = S S^T it is the squared norm of S^T J, which has one row a class. method: "gram" pulls all C rows at once
@@ -141,12 +153,12 @@ class Factors:
     homogeneous: bool
 
     @property
-    def A(self):
+    def A(self) -> NDArray[np.float64]:
         """diag(p) - p p^T, the Hessian of the cross-entropy in the logits."""
         return centered(self.probabilities) * self.probabilities
 
     @cached_property
-    def G(self):
+    def G(self) -> tuple[NDArray[np.float64], ...]:
         """(C, n_p), z = G^(p) z^(p)."""
         found = [self.Lambda[-1].toarray()]
         for T, Lambda in zip(self.T[:0:-1], self.Lambda[-2::-1], strict=True):
@@ -154,7 +166,7 @@ class Factors:
         return tuple(found[::-1])
 
     @property
-    def R(self):
+    def R(self) -> tuple[Any, ...]:
         """R^(0) = I, ..., R^(L), sparse: x^(p) = R^(p) x."""
         found = [sparse.eye_array(len(self.x[0]), format="csr")]
         for T, Lambda in zip(self.T[:-1], self.Lambda[:-1], strict=True):
@@ -162,7 +174,7 @@ class Factors:
         return tuple(found)
 
     @property
-    def F(self):
+    def F(self) -> Any:
         """(C, sum of n_p n_{p-1}), sparse: the blocks G^(p) (x) x^(p-1)^T side by side."""
         return sparse.hstack([sparse.kron(G, x[None]) for G, x in zip(self.G, self.x, strict=True)], format="csr")
 
@@ -180,7 +192,9 @@ class Factors:
         return J.T @ self.A @ J
 
 
-def outer_product_factors(network, x=None, *, pattern=None, tol=TOL) -> Factors:
+def outer_product_factors(
+    network: "Network", x: ArrayLike | None = None, *, pattern: str | None = None, tol: float = TOL
+) -> Factors:
     """The `Factors` at one sample x; raises as `chain_at`. For large networks see `outer_product_norm`."""
     chain = chain_at(network, x, pattern=pattern, tol=tol)
     homogeneous = any(layer.bias is not None for layer in chain.layers)

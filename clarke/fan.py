@@ -11,17 +11,19 @@ of h is exactly that of J. In input space of a piecewise-linear function this al
 space it holds, for instance, whenever the gradients are independent.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import pairwise, product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from . import cones as rays
 from . import descent, second_order, selections
 from .arrangements import TooManyChambers, chambers
-from .graph import PROBE, pushforward, require_same_value, unit_of
+from .graph import PROBE, Graph, pushforward, require_same_value, unit_of
 from .halfspaces import min_norm_direction, strict_direction, unit
 from .kinks import TOL, Germ, Kink, germ, text
 from .skeleton import ROUNDING, Functionals, Skeleton, skeleton, stacked
@@ -56,10 +58,10 @@ class Fan:
     undecided: tuple[str, ...]
     margin: float
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.patterns)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         k, m = len(self.kinks), len(self.patterns)
         state = "complete" if self.complete else f"incomplete, {len(self.undecided)} undecided"
         return f"Fan({m} pattern{'s' * (m != 1)} of {k} kink{'s' * (k != 1)}, {state})"
@@ -69,13 +71,20 @@ class Fan:
 class Cone:
     """An open cone of directions on which the letters so far are fixed: rows @ w > 0, and du/dx there."""
 
-    signs: tuple
+    signs: tuple[Any, ...]
     rows: np.ndarray
     witness: np.ndarray
     slots: np.ndarray
 
 
-def local_fan(f, x, *, tol=TOL, max_chambers=MAX_CHAMBERS, mapper=map) -> Fan:
+def local_fan(
+    f: Callable[..., Any] | Graph,
+    x: ArrayLike,
+    *,
+    tol: float = TOL,
+    max_chambers: int = MAX_CHAMBERS,
+    mapper: Callable[..., Any] = map,
+) -> Fan:
     """All activation patterns of f realized arbitrarily near x, each with a witness.
 
     f: autograd.numpy function of one flat array (n,), or a Graph. tol: a guard ties iff |guard| <= tol * its scale.
@@ -85,7 +94,14 @@ def local_fan(f, x, *, tol=TOL, max_chambers=MAX_CHAMBERS, mapper=map) -> Fan:
     return walk(f, x, tol=tol, max_chambers=max_chambers, mapper=mapper)[1]
 
 
-def walk(f, x, *, tol=TOL, max_chambers=MAX_CHAMBERS, mapper=map) -> tuple[Skeleton, Fan]:
+def walk(
+    f: Callable[..., Any] | Graph,
+    x: ArrayLike,
+    *,
+    tol: float = TOL,
+    max_chambers: int = MAX_CHAMBERS,
+    mapper: Callable[..., Any] = map,
+) -> tuple[Skeleton, Fan]:
     """The skeleton of f at x and its fan, f compared with its recording in up to 16 of the chambers."""
     skel = skeleton(germ(f, x, tol=tol))
     here, fan = skel.germ, fan_of(skel, max_chambers=max_chambers, mapper=mapper)
@@ -105,7 +121,7 @@ def _replayed(graph, y):
     return np.array_equal(direct, replayed) or np.array_equal(direct, replayed, equal_nan=True)
 
 
-def fan_of(skel: Skeleton, *, max_chambers=MAX_CHAMBERS, mapper=map) -> Fan:
+def fan_of(skel: Skeleton, *, max_chambers: int = MAX_CHAMBERS, mapper: Callable[..., Any] = map) -> Fan:
     """The fan of a germ whose skeleton is at hand."""
     here = skel.germ
     if not isinstance(max_chambers, (int, np.integer)) or max_chambers < 1:
@@ -163,10 +179,10 @@ class Level(NamedTuple):
     a max, min or sort are the differences of its members, in the order of `_pairs`.
     """
 
-    stages: tuple
+    stages: tuple[Any, ...]
     walls: Functionals
-    group: tuple
-    facing: tuple
+    group: tuple[Any, ...]
+    facing: tuple[Any, ...]
 
 
 def _first_order(skel, max_chambers, mapper):
@@ -533,7 +549,7 @@ def _require_continuous(skel, stage, slots):
         )
 
 
-def distinct_normals(rows):
+def distinct_normals(rows: np.ndarray) -> NDArray[np.float64]:
     """Distinct unit normals among the nonzero rows, in order."""
     unit, _ = _aligned(rows)
     unit = unit[unit.any(axis=1)]
@@ -692,7 +708,7 @@ def _sort_children(ties, values, labels, rows, witness, limit):
 # ---------------------------------------------------------------- one pattern, without enumeration
 
 
-def pattern_along(skel: Skeleton, direction=None):
+def pattern_along(skel: Skeleton, direction: ArrayLike | None = None) -> np.ndarray:
     """Signs of a chamber whose closure contains x + t * direction, later letters under the earlier ones.
 
     Where the direction lies on a wall, a fixed generic direction decides (`generic_direction`), so the pattern is
@@ -721,7 +737,7 @@ def pattern_along(skel: Skeleton, direction=None):
     return np.array(signs, dtype=int)
 
 
-def pattern_by_tangents(here: Germ, direction=None):
+def pattern_by_tangents(here: Germ, direction: Any = None) -> Any:
     """The same signs in one forward pass of two tangents, whatever the number of kinks; None where that is in doubt.
 
     In doubt: a derivative that is small but not zero beside its generic one, or beside those of the other guards, so
@@ -799,7 +815,7 @@ def _letters_from(ties, compare):
 
 
 @lru_cache(maxsize=64)
-def generic_direction(n) -> np.ndarray:
+def generic_direction(n: int) -> np.ndarray:
     """The documented direction that decides kinks by default: sin(1), sin(2), ..., normalized.
 
     By Lindemann-Weierstrass these sines are linearly independent over the algebraic numbers, so a guard whose gradient

@@ -7,12 +7,14 @@ outputs that follow one; at last the element of least norm of gradients sampled 
 [BLO05] Burke, Lewis, Overton. A robust gradient sampling algorithm. SIAM J. Optim. 15 (2005) 751-779.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import OptimizeResult
 
 from . import selections
@@ -61,11 +63,14 @@ class Run:
     calm: float = np.inf  # |gradient| where it was first within tol
     curvature: float = np.nan  # at the last point found stationary
 
-    def __post_init__(self):
-        self.quadratic = piecewise_quadratic(self.graph)
-        self.history, self.nit, self.njev, self.first = [], 0, 0, self.fx
+    def __post_init__(self) -> None:
+        self.quadratic: bool = piecewise_quadratic(self.graph)
+        self.history: list[dict[str, Any]] = []
+        self.nit: int = 0
+        self.njev: int = 0
+        self.first: float = self.fx
 
-    def note(self, stationarity, damping, active, decrease=np.nan):
+    def note(self, stationarity: float, damping: float, active: str, decrease: float = np.nan) -> None:
         x = self.x.copy()
         x.flags.writeable = False
         self.history.append(
@@ -73,7 +78,7 @@ class Run:
              "decrease": decrease}
         )  # fmt: skip
 
-    def accept(self, x, fx, t):
+    def accept(self, x: np.ndarray, fx: float, t: float) -> bool:
         """Move; True if the callback asks to stop."""
         self.x, self.fx, self.force = x, fx, None
         self.history[-1]["step"] = t
@@ -84,7 +89,7 @@ class Run:
         return told(self.callback, {"x": x.copy(), "fun": fx, "nit": self.nit} | seen, f"f = {fx!r} at {x!r}")
 
 
-def told(callback, state, where):
+def told(callback: Callable[..., Any], state: Mapping[str, Any], where: str) -> bool:
     """Call callback(intermediate_result=state) or callback(x); True on StopIteration.
 
     Any other exception leaves with a note that names the best point so far.
@@ -119,7 +124,7 @@ class Outcome:
     step: Step | None = None  # the last step on pieces
 
 
-def steepest(model: Model, mu):
+def steepest(model: Model, mu: np.ndarray) -> float:
     """The size of a gradient of f near x: that of f, and of the parts it is made of."""
     n = len(model.x)
     rows = model.rows[:, :n]
@@ -128,7 +133,7 @@ def steepest(model: Model, mu):
     return max(float(np.linalg.norm(model.gradient(mu))), float(lengths.max(initial=0.0)), 1e-300)
 
 
-def jumps(model: Model, mu):
+def jumps(model: Model, mu: np.ndarray) -> bool:
     """Does some kink make the gradient jump? Its adjoint, followed back to where it ties, then does not vanish."""
     parts = model.parts
     if not len(parts.sides):
@@ -147,7 +152,7 @@ def jumps(model: Model, mu):
     return bool((lead > 1.0001 * np.where(np.isnan(bound), 0.0, bound) + 1e-12 * size).any())
 
 
-def rounding_of(run_):
+def rounding_of(run_: Any) -> float:
     """What rounding may do to f at x: its forward evaluation in absolute values, a few ulps."""
     try:
         with np.errstate(all="ignore"):
@@ -162,18 +167,18 @@ def _natural(i, op, args, sizes):
     return selections.natural_branch(op.name, args, op.kwargs)
 
 
-def falls(run_, fx):
+def falls(run_: Run, fx: float) -> bool:
     """Is f so low that it has no minimum?"""
     return fx == -np.inf or fx < -UNBOUNDED * (1 + abs(run_.first))
 
 
-def least_elements(graph, x):
+def least_elements(graph: Graph, x: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The elements of least norm of the limiting gradients and of the limiting Hessians at x."""
     found = limiting_hessians(graph, x)
     return min_norm_element(found.gradients).element, min_norm_element(found.matrices).element
 
 
-def step_with_hessian(run_, model, mu, damping, reach):
+def step_with_hessian(run_: Run, model: Model, mu: np.ndarray, damping: float, reach: float) -> Outcome:
     """One damped step with an element of the limiting Hessians, and Armijo's rule; exact on a ray of quadratics."""
     g = model.gradient(mu)
     size = float(np.linalg.norm(g))
@@ -261,7 +266,7 @@ def _listed(run_, model):
     return len(run_.x) <= LISTED and run_.element is None and 0 < ties(run_, model) <= KINKS
 
 
-def ties(run_, model):
+def ties(run_: Run, model: Model) -> int:
     """How many kinks tie at x."""
     near = model.gaps >= -1e-9 * (1 + np.abs(model.u[model.parts.owner]))
     found = int(near.sum() - len(model.parts.sides))
@@ -277,7 +282,9 @@ def _gentler(model, x, size, step=None):
     return bool(np.linalg.norm(there.gradient(mu)) <= size / 2)
 
 
-def step_with_pieces(run_, model, weights, guess, damping, reach):
+def step_with_pieces(
+    run_: Run, model: Model, weights: np.ndarray, guess: np.ndarray | None, damping: float, reach: float
+) -> Outcome:
     """One step of the quadratic program on the pieces, with a second order correction and a line search."""
     W = model.hessian(weights)
     size = float(np.linalg.norm(model.gradient(weights)))
@@ -357,7 +364,7 @@ def _stalled(run_, model):
     return Outcome(max(run_.damping, 1e-2), None, None, run_.accept(*sampled))
 
 
-def left_by_curvature(run_, model, jumping, step):
+def left_by_curvature(run_: Run, model: Model, jumping: bool, step: Any) -> Any:
     """(x, f, t) with a lower f along a direction of negative curvature at a stationary point, or None.
 
     Sets run_.curvature: the least eigenvalue of the limiting Hessians (at more than 10 kinks, of the one in force), of

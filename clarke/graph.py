@@ -11,11 +11,11 @@ primitive, its constants and its parents, so a `Graph` pickles, prints and repla
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import autograd
 import numpy as np
@@ -23,10 +23,14 @@ from autograd.core import add_outgrads, primitive_jvps, primitive_vjps
 from autograd.extend import register_notrace
 from autograd.numpy import numpy_wrapper as anp
 from autograd.tracer import Node, isbox, new_box, trace_stack
+from numpy.typing import ArrayLike, NDArray
 
 from . import primitives, selections
 from .lowering import Operation, Program, call_of, name_of, program
 from .primitives import HiddenBranch, NotPiecewiseSmooth, UnsupportedPrimitive, grad, jacobian
+
+if TYPE_CHECKING:
+    from .selections import Branch
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -35,12 +39,12 @@ class Graph:
 
     operations: tuple[Operation, ...]
     size: int
-    shape: tuple
+    shape: tuple[int, ...]
     output: int | None
     constant: np.ndarray | None = None
-    source: Callable | None = None
+    source: Callable[..., Any] | None = None
 
-    def __call__(self, x):
+    def __call__(self, x: Any) -> NDArray[Any] | float:
         """f(x) by replaying what was recorded; works on arrays and on autograd's boxes alike."""
         if not isbox(x):
             x = point(x, self.size)
@@ -55,10 +59,10 @@ class Graph:
             values.append(call_of(op.name)(*op.fill(values), **op.kwargs))
         return values[self.output]
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Graph(R^{self.size} -> shape {self.shape}, {len(self.operations)} operations)"
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__dataclass_fields__} | {"source": None}
 
     @cached_property
@@ -110,7 +114,7 @@ def _replay(steps, x, output):
 # ---------------------------------------------------------------- points
 
 
-def point(x, size=None, name="x"):
+def point(x: ArrayLike, size: int | None = None, name: str = "x") -> NDArray[np.float64]:
     """x as a read-only float array of shape (n,); ValueError naming what came otherwise."""
     try:
         given = np.asarray(x)
@@ -130,7 +134,7 @@ def point(x, size=None, name="x"):
     return array
 
 
-def unit_of(x) -> float:
+def unit_of(x: ArrayLike) -> float:
     """The length in which distances from x are measured: max(1, |x|_inf)."""
     return max(1.0, float(np.max(np.abs(x))))
 
@@ -212,7 +216,7 @@ def _require_finite(name, value):
 
 
 @contextmanager
-def label(value, name):
+def label(value: NDArray[Any], name: str) -> Iterator[Any]:
     """Operations recorded from the traced `value` inside this context carry the label `name`."""
     node = getattr(value, "_node", None)
     if not isinstance(node, _RecordingNode):
@@ -225,7 +229,7 @@ def label(value, name):
         node.recording.label = outer
 
 
-def from_function(f, x) -> Graph:
+def from_function(f: Callable[..., Any] | Graph, x: ArrayLike) -> Graph:
     """Record f, an autograd.numpy function of one flat float array of shape (n,), at x.
 
     f is run once on a traced array and a few times on plain arrays near x, to see that what was recorded is what f
@@ -302,7 +306,7 @@ def _require_faithful(graph, f, x):
             require_same_value(graph, f, x + side * direction / np.linalg.norm(direction))
 
 
-def require_same_value(graph, f, y):
+def require_same_value(graph: Graph, f: Any, y: np.ndarray) -> None:
     """`HiddenBranch` unless f(y) is what the recording of f gives at y."""
     if f is None:
         return
@@ -341,13 +345,15 @@ def _size_of_terms(graph, y):
 class Tape:
     """One forward pass: values[i], the arguments of operation i, its Branch where it has one, and magnitudes."""
 
-    values: list
-    arguments: list
-    branches: dict
-    magnitudes: list
+    values: list[Any]
+    arguments: list[Any]
+    branches: dict[Any, Any]
+    magnitudes: list[Any]
 
 
-def run(graph, x, branch_of, *, magnitudes=False, inject=None) -> Tape:
+def run(
+    graph: Graph, x: Any, branch_of: Any, *, magnitudes: bool = False, inject: Callable[..., Any] | None = None
+) -> Tape:
     """Evaluate the program at x; branch_of(i, operation, args, magnitudes of the arguments) chooses each piece.
 
     x may be a box of autograd (then magnitudes are not available). inject(i, value) may replace the output of the
@@ -385,7 +391,12 @@ def _magnitudes_of_arguments(op, args, sizes):
     return around
 
 
-def pullback(graph, tape, cotangents, watch=()):
+def pullback(
+    graph: Graph,
+    tape: Tape,
+    cotangents: Mapping[Any, Any],
+    watch: Mapping[int, tuple[np.ndarray, np.ndarray]] | range | tuple[Any, ...] = (),
+) -> NDArray[Any] | dict[int, Any]:
     """Reverse pass: {0: gradient in x, i: cotangent of watched operation i}, under tape.branches.
 
     cotangents: {position: cotangent of its value}; their pullbacks add up.
@@ -414,7 +425,7 @@ def pullback(graph, tape, cotangents, watch=()):
     return kept
 
 
-def pushforward(graph, tape, directions, branch_of):
+def pushforward(graph: Graph, tape: Tape, directions: Any, branch_of: Callable[..., Any]) -> None:
     """Forward pass of tangents, several directions at a time; branch_of(i, tangents of the arguments) picks a piece.
 
     Returns nothing: the pieces are what is wanted. NotImplementedError where autograd has no forward derivative.
@@ -443,29 +454,42 @@ def pushforward(graph, tape, directions, branch_of):
         tangents.append(found)
 
 
-def jacobian_product(graph, tape, v):
+def jacobian_product(graph: Graph, tape: Tape, v: np.ndarray) -> NDArray[np.float64]:
     """J v (flat) under tape.branches, by the adjoint of the reverse pass, which is linear in its cotangent."""
     out = graph.program.output
     return np.ravel(autograd.make_vjp(lambda c: pullback(graph, tape, {out: c})[0])(np.zeros(graph.shape))[0](v))
 
 
-def gradient(graph, x, branches, cotangents):
+def gradient(
+    graph: Graph, x: ArrayLike, branches: "Mapping[int, Branch]", cotangents: Mapping[Any, Any]
+) -> NDArray[Any]:
     """Gradient (n,) at x of the sum of <cotangent, value> under the branches; differentiable again."""
     return pullback(graph, run(graph, x, lambda i, op, args, sizes: branches[i]), cotangents)[0]
 
 
-def hessian(graph, x, branches, cotangents):
+def hessian(
+    graph: Graph, x: ArrayLike, branches: "Mapping[int, Branch]", cotangents: Mapping[Any, Any]
+) -> NDArray[np.float64]:
     """Hessian (n, n) at x of the same sum; symmetric. `NotPiecewiseSmooth` if it is not finite."""
     # 0 * y keeps autograd from warning about a gradient that is constant
     return _symmetric(jacobian(lambda y: gradient(graph, y, branches, cotangents) + 0.0 * y)(np.array(x)))
 
 
-def hessian_product(graph, x, branches, cotangents, v):
+def hessian_product(
+    graph: Graph, x: ArrayLike, branches: "Mapping[int, Branch]", cotangents: Mapping[Any, Any], v: np.ndarray
+) -> NDArray[np.float64]:
     """hessian @ v without the matrix: reverse over reverse, about the cost of two gradients."""
     return grad(lambda y: anp.dot(gradient(graph, y, branches, cotangents) + 0.0 * y, v))(np.array(x))
 
 
-def injected_hessian(graph, x, branches, cotangents, slots, u):
+def injected_hessian(
+    graph: Graph,
+    x: np.ndarray,
+    branches: "Mapping[int, Branch]",
+    cotangents: Mapping[Any, Any],
+    slots: Mapping[int, tuple[np.ndarray, np.ndarray]],
+    u: np.ndarray,
+) -> NDArray[np.float64]:
     """The same Hessian in (x, u), where u replaces the outputs in slots {i: (flat outputs, numbers in u)}.
 
     The branches must leave those outputs open, as `Germ.decided` does: x reaches them through u only.
@@ -494,7 +518,7 @@ def _symmetric(matrix):
     return (matrix + matrix.T) / 2
 
 
-def evaluate(graph, x):
+def evaluate(graph: Graph, x: ArrayLike) -> NDArray[np.float64]:
     """f(x) through the program, each piecewise operation choosing by its guard at x."""
     if graph.output is None:
         return np.array(graph.constant)

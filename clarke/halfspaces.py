@@ -6,12 +6,15 @@ Gordan: either some x has rows @ x > 0, or some y >= 0, not 0, has y @ rows = 0.
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linprog, nnls
 
 ROUNDING = 1e-14  # unit rows this close are taken to coincide; grows as angles shrink
 
 
-def strict_direction(rows, tol=1e-9):
+def strict_direction(
+    rows: np.ndarray, tol: float = 1e-9
+) -> tuple[NDArray[np.float64] | None, float, NDArray[np.float64]]:
     """A unit d with rows @ d > 0, or the reason there is none: (d or None, margin, multipliers).
 
     rows (m, n). With u_i = rows_i / |rows_i| and p = multipliers @ u the point of conv{u_i} nearest
@@ -31,7 +34,7 @@ def strict_direction(rows, tol=1e-9):
     return min_norm_direction(units, tol)
 
 
-def min_norm_direction(units, tol):
+def min_norm_direction(units: np.ndarray, tol: float) -> tuple[NDArray[np.float64] | None, float, NDArray[np.float64]]:
     """strict_direction for unit rows: |x @ U|^2 + (1 - sum x)^2 is least at a multiple of p's x."""
     m, n = units.shape
     system, one = np.vstack([units.T, np.ones(m)]), np.append(np.zeros(n), 1.0)
@@ -60,7 +63,7 @@ def min_norm_direction(units, tol):
     return None, bound, weights
 
 
-def matrix(name, value):
+def matrix(name: str, value: ArrayLike) -> np.ndarray:
     array = finite(name, value)
     if array.ndim != 2 or not array.shape[1]:
         raise ValueError(
@@ -69,7 +72,7 @@ def matrix(name, value):
     return array
 
 
-def finite(name, value):
+def finite(name: str, value: ArrayLike) -> np.ndarray:
     try:
         array = np.asarray(value)
         finite = np.isfinite(array.astype(float)).all()
@@ -80,14 +83,16 @@ def finite(name, value):
     return array
 
 
-def unit(rows):
+def unit(rows: Any) -> Any:
     """Rows of length 1, or 0, scaled by powers of two first, as squares under- and overflow."""
     rows = scaled(rows)[0]
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     return rows / np.where(length > 0, length, 1)
 
 
-def scaled(rows, offsets=None):
+def scaled(
+    rows: np.ndarray, offsets: np.ndarray | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
     power = -np.frexp(np.abs(rows).max(axis=1, initial=0))[1]
     with np.errstate(over="ignore"):
         return np.ldexp(rows, power[:, None]), None if offsets is None else np.ldexp(offsets, power)

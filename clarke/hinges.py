@@ -2,11 +2,16 @@
 slacks and gradient, Gram sums over chosen rows, the exact search along a line.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import ArrayLike, NDArray
 from scipy.linalg.lapack import dpotrf, dpotrs
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 EPS = np.finfo(float).eps
 
@@ -21,7 +26,7 @@ class Hinges(NamedTuple):
     k: np.ndarray
 
 
-def vector(name, value, size, least=-np.inf):
+def vector(name: str, value: ArrayLike, size: int, least: float = -np.inf) -> NDArray[np.float64]:
     """The argument as (size,) floats, finite and at least `least`."""
     try:
         value = np.asarray(value, dtype=float)
@@ -36,7 +41,7 @@ def vector(name, value, size, least=-np.inf):
     return np.broadcast_to(value, size)
 
 
-def hinges_of(X, y, weights, offsets) -> Hinges:
+def hinges_of(X: ArrayLike, y: ArrayLike, weights: ArrayLike, offsets: ArrayLike) -> Hinges:
     """The sum of (m, n) rows, its arguments checked; ValueError names the wrong one."""
     try:
         A: Any = sp.csr_array(X, dtype=float) if sp.issparse(X) else np.ascontiguousarray(X, dtype=float)
@@ -57,19 +62,19 @@ def hinges_of(X, y, weights, offsets) -> Hinges:
     return Hinges(A, y, c, b, k)
 
 
-def gradient(hinges, w):
+def gradient(hinges: Hinges, w: np.ndarray) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """(slacks, multipliers, grad f) at w."""
     r = hinges.b - hinges.y * (hinges.X @ w)
     a = 2 * hinges.c * np.maximum(r, 0)
     return r, a, w - hinges.X.T @ (hinges.y * a)
 
 
-def objective(w, r, a) -> float:
+def objective(w: np.ndarray, r: np.ndarray, a: np.ndarray) -> float:
     """f(w), r and a the slacks and multipliers at w."""
     return float(w @ w + a @ np.maximum(r, 0)) / 2
 
 
-def rounding(hinges, w):
+def rounding(hinges: Hinges, w: np.ndarray) -> NDArray[np.float64]:
     """A bound of the rounding errors of grad f, entry by entry: sums of p terms are off by p EPS of their sizes."""
     A = abs(hinges.X)
     m, n = A.shape
@@ -82,7 +87,7 @@ def rounding(hinges, w):
 # ---------------------------------------------------------------- the search
 
 
-def search(hinges, r, g, d):
+def search(hinges: Hinges, r: np.ndarray, g: np.ndarray, d: np.ndarray) -> tuple[float, float]:
     """The t >= 0 that minimizes f(w + t d), and about how much f falls; r the slacks and g the gradient at w.
 
     With q the fall of the slacks along d, f' along d is g.d at 0, continuous, and bends where a slack r - t q
@@ -99,7 +104,7 @@ def search(hinges, r, g, d):
     return t, -t * slope / 2
 
 
-def increasing_zero(value, slope, knots, jumps, least) -> float:
+def increasing_zero(value: float, slope: float, knots: np.ndarray, jumps: np.ndarray, least: Any) -> float:
     """The zero t >= 0 of the continuous piecewise-linear h, h(0) = value <= 0, by sorting its knots.
 
     h has slope `least` + slope from 0 to its first knot, and `jumps` more beyond each of the knots (p,) >= 0. What is
@@ -116,7 +121,9 @@ def increasing_zero(value, slope, knots, jumps, least) -> float:
 # ---------------------------------------------------------------- sums over rows, and solutions with them
 
 
-def updated(form, hinges, active, memory):
+def updated(
+    form: Callable[..., Any], hinges: Hinges, active: np.ndarray, memory: tuple[np.ndarray, np.ndarray, bool]
+) -> tuple[NDArray[np.float64], bool]:
     """The sum `form` over the active rows, from that over others by the rows that differ, or anew if those are more."""
     entering, leaving = active & ~memory[0], memory[0] & ~active
     if np.count_nonzero(entering) + np.count_nonzero(leaving) >= np.count_nonzero(active):
@@ -124,17 +131,17 @@ def updated(form, hinges, active, memory):
     return memory[1] + form(hinges, entering) - form(hinges, leaving), False
 
 
-def part(hinges, rows):
+def part(hinges: Hinges, rows: np.ndarray) -> tuple[Any, NDArray[np.float64]]:
     """X and k of the rows (m,) of True; no copy of all of them."""
     return (hinges.X, hinges.k) if rows.all() else (hinges.X[rows], hinges.k[rows])
 
 
-def gram(hinges, rows):
+def gram(hinges: Hinges, rows: np.ndarray) -> NDArray[np.float64]:
     """sum over the rows of k_i x_i x_i^T, (n, n)."""
     return weighted_gram(*part(hinges, rows))
 
 
-def weighted_gram(X, k):
+def weighted_gram(X: Any, k: np.ndarray) -> Any:
     """X^T diag(k) X as a dense array, k >= 0."""
     if not len(k):
         return np.zeros((X.shape[1], X.shape[1]))
@@ -146,18 +153,18 @@ def weighted_gram(X, k):
     return X.T @ X
 
 
-def squares(hinges, rows):
+def squares(hinges: Hinges, rows: np.ndarray) -> NDArray[np.float64]:
     """sum over the rows of k_i x_i^2 entry by entry, (n,): the diagonal of the Gram matrix."""
     X, k = part(hinges, rows)
     return (X.power(2) if sp.issparse(X) else X**2).T @ k
 
 
-def dense(M):
+def dense(M: "np.ndarray | sparse.csc_array | sparse.csr_array") -> Any:
     """M as a dense array."""
     return M.toarray() if sp.issparse(M) else M
 
 
-def inverse(H):
+def inverse(H: np.ndarray) -> Callable[..., Any]:
     """The function g -> H^-1 g, for H >= I up to rounding; where rounding hides that, of H + the least multiple of I
     that helps.
     """
@@ -172,14 +179,14 @@ def inverse(H):
         H, damping = H + (more - damping) * np.eye(len(H)), more
 
 
-def primal_inverse(gram):
+def primal_inverse(gram: np.ndarray) -> Callable[..., Any]:
     """g -> (I + gram)^-1 g, gram (n, n)."""
     H = gram.copy()
     H.flat[:: len(H) + 1] += 1
     return inverse(H)
 
 
-def dual_inverse(outer, k):
+def dual_inverse(outer: np.ndarray, k: np.ndarray) -> Callable[..., Any]:
     """v -> S (I + S outer S)^-1 S v, S = diag(k)^1/2, outer = X X^T (m, m): for (I + X^T diag(k) X)^-1 by Woodbury."""
     s = np.sqrt(k)
     M = s[:, None] * outer * s

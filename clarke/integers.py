@@ -3,24 +3,26 @@
 import math
 from fractions import Fraction
 from functools import partial
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .halfspaces import min_norm_direction, unit
 from .restriction import TooManyChambers
 
 
-def ratios(rows):
+def ratios(rows: np.ndarray) -> NDArray[np.float64]:
     """Integer rows over their largest entries, as correctly rounded floats."""
     return (rows / np.abs(rows).max(axis=1, keepdims=True, initial=1)).astype(float)
 
 
-def fractions(array):
+def fractions(array: np.ndarray) -> np.ndarray:
     exact = [Fraction(x) for x in array.ravel().tolist()]
     return np.array(exact, dtype=object).reshape(array.shape)
 
 
-def primitive(rows):
+def primitive(rows: np.ndarray) -> np.ndarray:
     """Each row scaled, by a positive number, to coprime integers."""
     whole = np.empty(rows.shape, dtype=object)
     for row, out in zip(rows, whole, strict=True):
@@ -29,12 +31,12 @@ def primitive(rows):
     return reduced(whole)
 
 
-def reduced(rows):
+def reduced(rows: np.ndarray) -> np.ndarray:
     divisor = np.gcd.reduce(np.abs(rows), axis=1, keepdims=True) if rows.size else 1
     return rows // np.where(divisor == 0, 1, divisor)
 
 
-def distinct(rows):
+def distinct(rows: np.ndarray) -> np.ndarray:
     """Primitive rows, no two parallel."""
     kept = {}
     for row in rows.tolist():
@@ -43,7 +45,7 @@ def distinct(rows):
     return np.array(list(kept.values()), dtype=object).reshape(-1, rows.shape[1])
 
 
-def cells(fence, rows, limit, point, run=map):
+def cells(fence: np.ndarray, rows: np.ndarray, limit: int, point: Any, run: Any = map) -> tuple[np.ndarray, int]:
     """Integer points, one in each cell, and how many flats broke the count identity.
 
     fence (c, d), rows (k, d) primitive, no two rows parallel; `point` lies in the cone.
@@ -112,7 +114,7 @@ def _step(points, walls, h, side):
     return reduced(points)
 
 
-def interior(cone):
+def interior(cone: np.ndarray) -> np.ndarray | None:
     """An integer point with cone @ x > 0, or None, exactly.
 
     A float guess first. Else by restriction again: if x satisfies the first rows and not the next,

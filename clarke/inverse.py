@@ -14,12 +14,13 @@ is solved through the symmetric lift of `lift`, whose Schur complement is exactl
 Hessian-vector product of the network's two passes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.sparse.linalg import LinearOperator
 
 from .blocks import hessian_blocks
@@ -38,6 +39,9 @@ from .eliminations import (
 from .layers import constant
 from .lift import lift, linear_parameters, outline
 from .linearization import Layout, hessian_product
+
+if TYPE_CHECKING:
+    from .network import Network
 
 METHODS = ("auto", "banded", "riccati", "sparse", "compressed", "dense")
 REFINEMENTS = 3
@@ -79,7 +83,14 @@ class InverseProduct:
 
 
 def inverse_hessian_product(
-    network, rhs, *, damping, wrt=None, method="auto", pattern=None, weights=None
+    network: "Network",
+    rhs: ArrayLike,
+    *,
+    damping: float,
+    wrt: Iterable[str] | None = None,
+    method: str = "auto",
+    pattern: str | None = None,
+    weights: Mapping[str, float] | None = None,
 ) -> InverseProduct:
     """(H + damping I)^-1 rhs, H the Hessian of the network's loss over wrt (all parameters by default).
 

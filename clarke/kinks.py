@@ -5,12 +5,18 @@ size of the terms that cancel. The tolerance is part of the question, so `Germ` 
 |guard| / scale among the guards that were decided.
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from . import selections
 from .graph import Graph, Tape, from_function, point, run
+
+if TYPE_CHECKING:
+    from .selections import Branch
 
 TOL = 1e-9
 
@@ -26,7 +32,7 @@ class Kink:
 
     name: str
     operation: str
-    entry: tuple
+    entry: tuple[int, ...]
     guard: float
     scale: float
 
@@ -40,7 +46,7 @@ class Stage:
     ties: object
 
     @property
-    def letters(self):
+    def letters(self) -> slice:
         return slice(self.first, self.first + self.ties.letters)
 
 
@@ -57,12 +63,12 @@ class Germ:
     x: np.ndarray
     tol: float
     tape: Tape
-    decided: dict
+    decided: dict[Any, Any]
     stages: tuple[Stage, ...]
     kinks: tuple[Kink, ...]
     margin: float
 
-    def branches(self, signs):
+    def branches(self, signs: Any) -> "dict[int, Branch]":
         """The Branch of every piecewise operation under the signs (one int a kink)."""
         complete = dict(self.decided)
         for stage in self.stages:
@@ -72,7 +78,7 @@ class Germ:
         return complete
 
 
-def active_kinks(f, x, *, tol=TOL) -> tuple[Kink, ...]:
+def active_kinks(f: Callable[..., Any] | Graph, x: ArrayLike, *, tol: float = TOL) -> tuple[Kink, ...]:
     """The kinks of f active at x, in order of execution, then C order: one `Kink` a letter of a pattern.
 
     f: an autograd.numpy function of one flat array (n,), or a Graph; x: (n,); tol: relative to each guard's scale.
@@ -81,13 +87,13 @@ def active_kinks(f, x, *, tol=TOL) -> tuple[Kink, ...]:
     return germ(f, x, tol=tol).kinks
 
 
-def require_tolerance(tol):
+def require_tolerance(tol: float) -> None:
     """ValueError unless tol may be compared with |guard| / scale."""
     if not (isinstance(tol, (float, int, np.floating)) and 0 <= tol < 1):
         raise ValueError(f"tol is relative to the scale of a guard, so 0 <= tol < 1; got {tol!r}")
 
 
-def germ(f, x, *, tol=TOL) -> Germ:
+def germ(f: Callable[..., Any] | Graph, x: ArrayLike, *, tol: float = TOL) -> Germ:
     """Record f at x (unless it is a Graph) and separate what is decided there from what ties."""
     require_tolerance(tol)
     graph = from_function(f, x)
@@ -117,7 +123,7 @@ def germ(f, x, *, tol=TOL) -> Germ:
     return Germ(graph, x, float(tol), tape, decided, tuple(stages), tuple(kinks), min(nearest))
 
 
-def operation_names(graph):
+def operation_names(graph: Graph) -> dict[int, str]:
     """position of a piecewise operation -> a name that is unique in the graph."""
     names, written = {}, {}
     piecewise = [(i, op) for i, op in enumerate(graph.program.operations, 1) if op.name in selections.PIECEWISE]
@@ -133,11 +139,11 @@ def operation_names(graph):
     return names
 
 
-def text(signs) -> str:
+def text(signs: Iterable[Any]) -> str:
     """Signs as letters."""
     return "".join("-0+"[int(s) + 1] for s in signs)
 
 
-def signs_of(pattern) -> np.ndarray:
+def signs_of(pattern: str) -> np.ndarray:
     """Letters as signs."""
     return np.array([{"-": -1, "0": 0, "+": 1}[letter] for letter in pattern], dtype=int)

@@ -9,12 +9,15 @@ else does.
 # autograd.numpy has its names at run time only
 # pyright: reportAttributeAccessIssue=false
 
+from collections.abc import Callable
 from functools import partial
 from numbers import Real
+from typing import Any
 
 import autograd.numpy as np
 import numpy as onp
 from autograd.scipy.special import logsumexp
+from numpy.typing import ArrayLike, NDArray
 
 from .activations import absolute, gelu, hard_tanh, leaky_relu, linear, relu, relu6, sigmoid, silu, softplus, tanh
 from .arithmetic import (
@@ -100,7 +103,7 @@ __all__ = [
 ]
 
 
-def constant(name, value):
+def constant(name: str, value: ArrayLike) -> NDArray[Any]:
     """A read-only float copy of `value`; ValueError naming it unless real, finite and nonempty."""
     try:
         raw = onp.asarray(value)
@@ -158,7 +161,7 @@ def _affine_magnitude(values, sizes):
 
 
 @closed_form(_affine_derivatives, magnitude=_affine_magnitude)
-def affine(a, W, b=None):
+def affine(a: NDArray[Any], W: NDArray[Any], b: NDArray[Any] | None = None) -> NDArray[Any]:
     """a W^T + b, shape (N, ..., out), for a (N, ..., in), W (out, in), b (out,) or none.
 
     Raises ValueError for any other shapes: broadcasting a bias would change the number of units.
@@ -213,7 +216,7 @@ def _residual_tanh_magnitude(values, sizes, *, matrix):
 
 
 @closed_form(_residual_tanh_derivatives, magnitude=_residual_tanh_magnitude, broadcasts=True)
-def residual_tanh(z, x, *, matrix):
+def residual_tanh(z: NDArray[Any], x: NDArray[Any], *, matrix: NDArray[Any]) -> NDArray[Any]:
     """z + tanh(z A^T + x), shape (N, d), for z (N, d), x (d,) and a fixed array A = matrix (d, d); else ValueError.
 
     x is moved into tanh: one step of `models.residual_chain`.
@@ -257,7 +260,7 @@ def _squared_error(y, *, targets):
     return np.sum((y - targets) ** 2) / (2.0 * len(targets))
 
 
-def squared_error(targets):
+def squared_error(targets: ArrayLike) -> Callable[..., Any]:
     """The head y -> (1/N) sum_i |y_i - t_i|^2 / 2 for targets t, y of one shape, N first."""
     targets = constant("targets", targets)
     if not targets.ndim:
@@ -287,7 +290,7 @@ def _cross_entropy(logits, *, targets):
     return -np.sum(targets * log_softmax) / len(targets)
 
 
-def cross_entropy(targets):
+def cross_entropy(targets: ArrayLike) -> Callable[..., Any]:
     """The head logits -> (1/N) sum_i -t_i . log softmax(logits_i) for targets t (N, classes).
 
     The rows of t need not be one-hot, nor sum to 1. Smooth: the logarithm of the sum of
@@ -311,7 +314,7 @@ def _weight_decay(w, *, coefficient):
     return coefficient * np.sum(w**2) / 2.0
 
 
-def weight_decay(coefficient):
+def weight_decay(coefficient: float) -> Callable[..., Any]:
     """The head w -> coefficient |w|^2 / 2, one for each parameter that decays."""
     if not (isinstance(coefficient, Real) and onp.isfinite(float(coefficient))):
         raise ValueError(f"coefficient must be a finite number; got {coefficient!r}")
@@ -330,7 +333,7 @@ def _weighted_sum(v, *, weights):
     return np.sum(weights * v)
 
 
-def weighted_sum(weights):
+def weighted_sum(weights: ArrayLike) -> Callable[..., Any]:
     """The head v -> sum of weights * v for fixed weights of the shape of v."""
     return partial(_weighted_sum, weights=constant("weights", weights))
 

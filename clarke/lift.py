@@ -23,11 +23,13 @@ backward in time is Pantoja's (1988) and Dunn & Bertsekas' (1989).
 """
 
 import heapq
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .linearization import Layout, Linearization
 from .runs import Run, joined
@@ -68,17 +70,17 @@ class Lift:
     eliminated: Mapping[str, float]
     curvature: float
 
-    def number(self, kind, name, copy=0):
+    def number(self, kind: str, name: str, copy: Any = 0) -> int:
         """The number of a variable in the order."""
         return self.at[name] + 2 * copy + (kind == "z")
 
     @cached_property
-    def starts(self):
+    def starts(self) -> np.ndarray:
         """Where each variable begins in a flat vector, and at the end its length."""
         return np.concatenate([[0], np.cumsum(self.sizes)])
 
     @cached_property
-    def balance(self):
+    def balance(self) -> np.ndarray:
         """(k,) powers of 2, one for each variable, B the diagonal matrix of them: B K B is the same in whatever unit
         the loss is measured, and the largest entry in the rows of a variable is near 1 (Ruiz 2001).
         """
@@ -99,34 +101,34 @@ class Lift:
         return found
 
     @cached_property
-    def pairs(self):
+    def pairs(self) -> np.ndarray:
         """Pairs of numbers of variables that meet, (2, count), the larger first, each once."""
         count, none = len(self.order), np.zeros(0, dtype=int)
         places = [np.maximum(b.rows, b.columns) * count + np.minimum(b.rows, b.columns) for b in self.bundles]
         return np.array(np.divmod(np.unique(np.concatenate([none, *places])), max(count, 1)))
 
     @cached_property
-    def kept(self):
+    def kept(self) -> np.ndarray:
         """Where the parameters of wrt that are variables stand in a flat vector: the entries of one after the other."""
         names = [name for name in self.wrt if name not in self.eliminated]
         chosen = np.array([self.at[name] for name in names], dtype=int)
         return ranges(self.starts[chosen], self.sizes[chosen])
 
     @cached_property
-    def layout(self):
+    def layout(self) -> Layout:
         """Of the parameters in a flat vector over wrt."""
         return Layout(self.elements[0][1].network, self.wrt)
 
 
-def ranges(starts, lengths):
+def ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """start, ..., start + length - 1 for each pair, one after the other."""
     before = np.cumsum(lengths) - lengths
     return np.repeat(starts - before, lengths) + np.arange(lengths.sum())
 
 
-def cut_nodes(lin: Linearization, wrt) -> tuple[str, ...]:
+def cut_nodes(lin: Linearization, wrt: Iterable[str]) -> tuple[str, ...]:
     """The nodes that read a parameter of wrt, and those where the motion of two cuts or parameters comes together."""
-    behind: dict[str, frozenset] = {name: frozenset([name]) for name in wrt}
+    behind: dict[str, frozenset[Any]] = {name: frozenset([name]) for name in wrt}
     cuts, parameters = [], set(wrt)
     for step in lin.steps:
         if step.is_loss:
@@ -143,7 +145,9 @@ def cut_nodes(lin: Linearization, wrt) -> tuple[str, ...]:
     return tuple(cuts)
 
 
-def linear_parameters(elements, wrt, damping) -> dict[str, float]:
+def linear_parameters(
+    elements: tuple[tuple[float, Linearization], ...], wrt: Iterable[str], damping: float
+) -> dict[str, float]:
     """parameter -> its own damping, of those that can be eliminated: they enter one node, linearly and beside no other
     parameter of wrt in a curved pair, and losses only as a multiple of |theta|^2, which adds to the damping, in every
     element. One whose own damping all but cancels is kept: it would be divided by rounding.
@@ -180,7 +184,13 @@ def _isotropic(lin, step, i):
     return float(c) if np.allclose(bent, c * probe, rtol=1e-15, atol=0) else np.nan
 
 
-def lift(elements, wrt, damping, *, eliminate: bool | Container[str] = False) -> Lift:
+def lift(
+    elements: tuple[tuple[float, Linearization], ...],
+    wrt: Iterable[str],
+    damping: float,
+    *,
+    eliminate: bool | Container[str] = False,
+) -> Lift:
     """The lifted system of sum_k w_k H_k + damping I over wrt; elements: pairs (w_k, linearization). eliminate: whether
     linear parameters are, or which of them may be."""
     lin, copies = elements[0][1], range(len(elements))
@@ -208,7 +218,9 @@ def lift(elements, wrt, damping, *, eliminate: bool | Container[str] = False) ->
             pair, block = pair[::-1], block.T
         single[pair] = single[pair] + block if pair in single else block
 
-    bent: dict[str, list] = {name: [] for name in gone}  # what couples with theta: (variable, weight, column in theta)
+    bent: dict[str, list[Any]] = {
+        name: [] for name in gone
+    }  # what couples with theta: (variable, weight, column in theta)
     readers: dict[str, list[str]] = {}
     for name in gone:
         readers.setdefault(_node_of(lin, name)[0].name, []).append(name)
@@ -238,7 +250,9 @@ def lift(elements, wrt, damping, *, eliminate: bool | Container[str] = False) ->
     )
 
 
-def outline(elements, wrt, damping, *, eliminate=False) -> Lift:
+def outline(
+    elements: tuple[tuple[float, Linearization], ...], wrt: Iterable[str], damping: float, *, eliminate: bool = False
+) -> Lift:
     """What `lift` would return, its blocks empty and no number computed: a superset of the pairs that meet."""
     lin, copies = elements[0][1], len(elements)
     gone = linear_parameters(elements, wrt, damping) if eliminate else {}
@@ -326,7 +340,7 @@ def _arranged(lin, wrt, gone, copies):
 
 def _bundled(single):
     """{(row, column): block} as bundles, one for each shape."""
-    shapes: dict[tuple, list] = {}
+    shapes: dict[tuple[Any, ...], list[Any]] = {}
     for pair, block in single.items():
         shapes.setdefault(block.shape, []).append((pair, block))
     found = []
@@ -408,7 +422,9 @@ def _eliminate(elements, theta, damping, couplings, stops, ends, add):
                     add(at, variable, scale * block.reshape(len(block), -1).T)
 
 
-def between_cuts(lin: Linearization, seeds, stops, ends):
+def between_cuts(
+    lin: Linearization, seeds: Mapping[str, Any], stops: set[str], ends: set[str]
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
     """The two passes of `linearization` from `seeds` to the next cuts, touching only the steps on the way.
 
     Returns (cut -> the tangents that arrive there, end -> rows of the second derivatives of what lies between).
@@ -476,7 +492,7 @@ def _cuts_reached(lin, name, stops):
 # ---------------------------------------------------------------- right-hand sides and solutions
 
 
-def right_hand_side(system: Lift, r) -> np.ndarray:
+def right_hand_side(system: Lift, r: np.ndarray) -> np.ndarray:
     """The lifted right-hand side of r, flat over wrt: r itself, and what the eliminated parameters leave behind."""
     found = np.zeros(system.starts[-1])
     if not system.eliminated:
@@ -496,7 +512,7 @@ def right_hand_side(system: Lift, r) -> np.ndarray:
     return found
 
 
-def parameters_of(system: Lift, solution, r) -> np.ndarray:
+def parameters_of(system: Lift, solution: np.ndarray, r: np.ndarray) -> np.ndarray:
     """dx, flat over wrt, from a solution of the lifted system."""
     if not system.eliminated:
         return solution[system.kept]

@@ -12,15 +12,18 @@ gradient jumps it leaves the jump out, so it always travels with `c11`.
 """
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.sparse.linalg import LinearOperator
 
 from . import fan as fans
 from . import second_order
-from .graph import from_function, gradient, hessian, hessian_product, point, pullback, run, unit_of
+from .graph import Graph, from_function, gradient, hessian, hessian_product, point, pullback, run, unit_of
 from .halfspaces import strict_direction
 from .kinks import TOL, germ, signs_of, text
 from .primitives import NotPiecewiseSmooth
@@ -49,20 +52,20 @@ class LimitingGradients:
     reason: str
     undecided: tuple[str, ...] = ()
 
-    def distinct(self, tol=1e-9) -> "LimitingGradients":
+    def distinct(self, tol: float = 1e-9) -> "LimitingGradients":
         """One pattern for each distinct gradient (relative to the largest entry), in order."""
         return _kept(self, distinct_elements([self.vectors], tol), "vectors")
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.patterns)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Any]:
         return iter(self.vectors)
 
-    def __array__(self, dtype=None, copy=None):
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.vectors, dtype=dtype)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return _line(self, f"n={self.vectors.shape[1]}")
 
 
@@ -80,20 +83,20 @@ class LimitingJacobians:
     reason: str
     undecided: tuple[str, ...] = ()
 
-    def distinct(self, tol=1e-9) -> "LimitingJacobians":
+    def distinct(self, tol: float = 1e-9) -> "LimitingJacobians":
         """One pattern for each distinct Jacobian (relative to the largest entry), in order."""
         return _kept(self, distinct_elements([self.matrices], tol), "matrices")
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.patterns)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Any]:
         return iter(self.matrices)
 
-    def __array__(self, dtype=None, copy=None):
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.matrices, dtype=dtype)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return _line(self, "p={}, n={}".format(*self.matrices.shape[1:]))
 
 
@@ -129,7 +132,7 @@ class LimitingHessians:
     def c11(self) -> bool | None:
         return _c11(self)
 
-    def operator(self, i) -> LinearOperator:
+    def operator(self, i: int) -> LinearOperator:
         """H of the i-th pattern as a scipy LinearOperator: a product costs about two gradients, no matrix is formed."""
         skel = self._skeleton
         graph, x, n = skel.germ.graph, skel.germ.x, skel.germ.x.size
@@ -143,23 +146,23 @@ class LimitingHessians:
         # scipy builds the operator in __new__, which its annotations do not show
         return LinearOperator((n, n), matvec=product, rmatvec=product, dtype=float)  # pyright: ignore[reportCallIssue]
 
-    def distinct(self, tol=1e-9) -> "LimitingHessians":
+    def distinct(self, tol: float = 1e-9) -> "LimitingHessians":
         """One pattern for each distinct pair (gradient, Hessian), each relative to its largest entry, in order."""
         keep = distinct_elements([self.gradients, self.matrices], tol, (_gradient_floor(self), 0.0))
         fewer = _kept(self, keep, "gradients")
         fewer.__dict__.update(matrices=_frozen(self.matrices[keep]), c11=self.c11)
         return fewer
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.patterns)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Any]:
         return iter(self.matrices)
 
-    def __array__(self, dtype=None, copy=None):
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.matrices, dtype=dtype)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return _line(self, f"n={self.gradients.shape[1]}")
 
 
@@ -179,7 +182,14 @@ def _line(found, sizes):
     return f"{type(found).__name__}({m} pattern{'s' * (m != 1)}, {sizes}, {state})"
 
 
-def limiting_gradients(f, x, *, tol=TOL, max_chambers=fans.MAX_CHAMBERS, mapper=map) -> LimitingGradients:
+def limiting_gradients(
+    f: Callable[..., Any] | Graph,
+    x: ArrayLike,
+    *,
+    tol: float = TOL,
+    max_chambers: int = fans.MAX_CHAMBERS,
+    mapper: Callable[..., Any] = map,
+) -> LimitingGradients:
     """All limiting gradients of a scalar f at x, one a pattern.
 
     f: autograd.numpy function (n,) -> scalar, or a Graph; x (n,). Equal gradients of different patterns are kept
@@ -191,7 +201,14 @@ def limiting_gradients(f, x, *, tol=TOL, max_chambers=fans.MAX_CHAMBERS, mapper=
     )
 
 
-def limiting_jacobians(F, x, *, tol=TOL, max_chambers=fans.MAX_CHAMBERS, mapper=map) -> LimitingJacobians:
+def limiting_jacobians(
+    F: Callable[..., Any] | Graph,
+    x: ArrayLike,
+    *,
+    tol: float = TOL,
+    max_chambers: int = fans.MAX_CHAMBERS,
+    mapper: Callable[..., Any] = map,
+) -> LimitingJacobians:
     """All limiting Jacobians of F at x, one a pattern: matrices (m, p, n), F's output flattened in C order."""
     skel, fan = _walk(F, x, tol, max_chambers, mapper)
     return LimitingJacobians(
@@ -199,7 +216,14 @@ def limiting_jacobians(F, x, *, tol=TOL, max_chambers=fans.MAX_CHAMBERS, mapper=
     )
 
 
-def limiting_hessians(f, x, *, tol=TOL, max_chambers=fans.MAX_CHAMBERS, mapper=map) -> LimitingHessians:
+def limiting_hessians(
+    f: Callable[..., Any] | Graph,
+    x: ArrayLike,
+    *,
+    tol: float = TOL,
+    max_chambers: int = fans.MAX_CHAMBERS,
+    mapper: Callable[..., Any] = map,
+) -> LimitingHessians:
     """All limiting Hessians of a scalar f at x, each with the gradient of the same pattern.
 
     f: autograd.numpy function (n,) -> scalar, or a Graph; x (n,). Raises ValueError if f is not scalar, and what
@@ -211,7 +235,9 @@ def limiting_hessians(f, x, *, tol=TOL, max_chambers=fans.MAX_CHAMBERS, mapper=m
     )
 
 
-def limiting_gradient(f, x, direction=None, *, tol=TOL) -> np.ndarray:
+def limiting_gradient(
+    f: Callable[..., Any] | Graph, x: ArrayLike, direction: ArrayLike | None = None, *, tol: float = TOL
+) -> np.ndarray:
     """One limiting gradient (n,) of a scalar f at x, in one pass: the gradient met along x + t direction, t -> 0+.
 
     A drop-in for autograd.grad(f)(x) that is right at kinks; at a smooth point it is the gradient. direction: (n,),
@@ -228,7 +254,9 @@ def limiting_gradient(f, x, direction=None, *, tol=TOL) -> np.ndarray:
     return found
 
 
-def limiting_hessian(f, x, direction=None, *, tol=TOL) -> np.ndarray:
+def limiting_hessian(
+    f: Callable[..., Any] | Graph, x: ArrayLike, direction: ArrayLike | None = None, *, tol: float = TOL
+) -> np.ndarray:
     """One limiting Hessian (n, n) of a scalar f at x, of the same piece as `limiting_gradient`.
 
     A drop-in for autograd.hessian(f)(x): symmetric, right at kinks, the Hessian at a smooth point.
@@ -300,7 +328,9 @@ def _one_piece(f, x, direction, tol, door):
     return graph, here.x, run(graph, here.x, lambda i, op, args, sizes: branches[i]), branches
 
 
-def distinct_elements(arrays, tol=1e-9, floors=(0.0, 0.0)):
+def distinct_elements(
+    arrays: Sequence[np.ndarray], tol: float = 1e-9, floors: tuple[float, ...] = (0.0, 0.0)
+) -> list[int]:
     """Indices of the first of each class of elements that agree in every array to tol times its scale.
 
     arrays: stacks with elements along axis 0. Scale: the array's largest entry, or its floor if that is larger.
@@ -405,7 +435,9 @@ def _jumps_on_a_segment(found, size):
     return False
 
 
-def facets(skel, patterns, witnesses):
+def facets(
+    skel: Skeleton, patterns: tuple[str, ...], witnesses: np.ndarray
+) -> Iterator[tuple[int, int, np.ndarray, np.ndarray]]:
     """Pairs (i, j, unit normal, direction inside the common facet) of chambers with interior that share a facet."""
     numbers = {p: i for i, p in enumerate(patterns)}
     for i, pattern in enumerate(patterns):

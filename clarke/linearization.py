@@ -15,13 +15,17 @@ Many small equal steps in a row are carried as one (`runs`).
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .local import Local, local
 from .network import Network
 from .runs import Run, adjoints_along, curvature_along, joined, runs_among, tangents_along
+
+if TYPE_CHECKING:
+    from .selections import Branch
 
 PARTS = ("hessian", "gauss_newton", "tensor")
 FEW = 4  # columns carried through a run as one array; with more, step by step stays in cache
@@ -34,7 +38,7 @@ class Step:
     name: str
     parents: tuple[str, ...]
     is_loss: bool
-    fun: Callable
+    fun: Callable[..., Any]
     pieces: Any
     network: Network
     still: frozenset[int] = frozenset()  # the arguments that nothing moves
@@ -56,13 +60,13 @@ class Linearization:
     network: Network
     steps: tuple[Step, ...]
     adjoints: Mapping[str, np.ndarray]
-    uses: Mapping[str, tuple]
+    uses: Mapping[str, tuple[Any, ...]]
     leaves: Mapping[str, str]
     numbers: Mapping[str, int]
     runs: tuple[Run, ...] = ()
 
     @cached_property
-    def plan(self):
+    def plan(self) -> tuple[Any, ...]:
         """The steps in order, those of a run as one."""
         found, start = [], 0
         for run in self.runs:
@@ -74,12 +78,12 @@ class Linearization:
     def _run_of(self):
         return {name: run for run in self.runs for name in run.names}
 
-    def curved(self, step):
+    def curved(self, step: Step) -> Any:
         """The curved pairs of a step, its derivatives not formed where it belongs to a run."""
         run = self._run_of.get(step.name)
         return (step if run is None else run).local.curved
 
-    def adjoint(self, name):
+    def adjoint(self, name: str) -> NDArray[np.float64]:
         """dL/d(value of name), zero where no loss depends on it."""
         found = self.adjoints.get(name)
         return np.zeros(self.network.value(name).shape) if found is None else found
@@ -88,9 +92,10 @@ class Linearization:
 class Layout:
     """How the arrays of some names lie one after the other in a flat vector (n,), each in C order."""
 
-    def __init__(self, network, names):
+    def __init__(self, network: Network, names: Any) -> None:
         self.names, shapes = names, [network.value(name).shape for name in names]
-        self.size, self.runs = 0, []  # names of one shape in a row: (names, their entries, shape)
+        self.size: int = 0
+        self.runs: list[Any] = []  # names of one shape in a row: (names, their entries, shape)
         start = 0
         for k in range(1, len(names) + 1):
             if k == len(names) or shapes[k] != shapes[start]:
@@ -99,7 +104,7 @@ class Layout:
                 start, self.size = k, self.size + length
 
     @cached_property
-    def spans(self):
+    def spans(self) -> dict[str, slice]:
         """name -> its entries, a slice."""
         found = {}
         for names, span, shape in self.runs:
@@ -109,18 +114,18 @@ class Layout:
         return found
 
     @cached_property
-    def starts(self):
+    def starts(self) -> np.ndarray:
         """Where each array begins."""
         return np.array([span.start for span in self.spans.values()], dtype=int)
 
-    def split(self, V):
+    def split(self, V: np.ndarray) -> dict[str, NDArray[np.float64]]:
         """name -> its array (R, *shape), of flat vectors V (R, n)."""
         found = {}
         for names, span, shape in self.runs:
             found.update(zip(names, V[:, span].reshape(len(V), len(names), *shape).swapaxes(0, 1), strict=True))
         return found
 
-    def join(self, arrays, count=1):
+    def join(self, arrays: Mapping[str, np.ndarray], count: int = 1) -> NDArray[np.float64]:
         """The flat vectors (count, n) of the arrays by name, of count directions each; zero where one is absent."""
         found = np.zeros((count, self.size))
         for names, span, shape in self.runs:
@@ -130,7 +135,7 @@ class Layout:
         return found
 
 
-def linearize(network, pieces=None) -> Linearization:
+def linearize(network: Network, pieces: "Mapping[str, tuple[Branch, ...]] | None" = None) -> Linearization:
     """The derivatives of every node that reaches a loss. pieces: name -> the Branch of each of its piecewise
     operations; where a name is missing no guard of it ties.
     """
@@ -166,7 +171,7 @@ def linearize(network, pieces=None) -> Linearization:
     return lin
 
 
-def tangents(lin: Linearization, seeds) -> dict[str, np.ndarray]:
+def tangents(lin: Linearization, seeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Forward pass: name -> (R, *shape) for the names that move, from the perturbations `seeds` of some of them.
 
     Seeds may have different R: a shorter array stands for one padded with zero columns at its end.
@@ -184,7 +189,13 @@ def tangents(lin: Linearization, seeds) -> dict[str, np.ndarray]:
     return moving
 
 
-def curvature(lin: Linearization, moving, wanted, part="hessian", limits=None) -> dict[str, np.ndarray]:
+def curvature(
+    lin: Linearization,
+    moving: Mapping[str, np.ndarray],
+    wanted: Any,
+    part: str = "hessian",
+    limits: Mapping[str, int] | None = None,
+) -> dict[str, np.ndarray]:
     """Backward pass: name -> (R, *shape), the rows H_{name, .} of the columns whose tangents are `moving`.
 
     wanted: the names whose rows are asked for; a name that is absent from the result has zero rows. limits: name ->
@@ -221,7 +232,7 @@ def _plan(lin, arrays):
     return lin.plan if len(columns) == 1 and max(columns) <= FEW else lin.steps
 
 
-def hessian_product(lin: Linearization, layout, V, part="hessian") -> np.ndarray:
+def hessian_product(lin: Linearization, layout: Layout, V: np.ndarray, part: str = "hessian") -> np.ndarray:
     """(R, n): H v for the rows v of V (R, n), flat over the names of the layout."""
     rows = curvature(lin, tangents(lin, layout.split(V)), layout.names, part)
     return layout.join(rows, len(V))

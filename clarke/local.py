@@ -17,16 +17,19 @@ Arrays of directions have one more axis, in front: t (R, *shape) are R direction
 propagated as one array and products run at the speed of BLAS.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import graph as graphs
 from . import selections
+
+if TYPE_CHECKING:
+    from .selections import Branch
 
 Pair = tuple[int, int]
 DENSE = 1 << 22  # numbers of a matrix of one node that is formed rather than multiplied with
@@ -44,8 +47,8 @@ class Factor:
     """
 
     basis: np.ndarray
-    view: Callable
-    tangents: Mapping[int, Callable] = field(default_factory=dict)
+    view: Callable[..., Any]
+    tangents: Mapping[int, Callable[..., Any]] = field(default_factory=dict)
 
 
 def _straight(i, j, delta, t):
@@ -75,7 +78,13 @@ class Local:
     matrices: Mapping[int, np.ndarray] = field(default_factory=dict)
 
 
-def closed_form(derivatives, *, magnitude=None, guards=None, broadcasts=False):
+def closed_form(
+    derivatives: Callable[..., Any],
+    *,
+    magnitude: Callable[..., Any] | None = None,
+    guards: Callable[..., Any] | None = None,
+    broadcasts: bool = False,
+) -> Callable[..., Any]:
     """Decorator: attach the closed forms of the module's docstring to a node function."""
 
     def attach(fun):
@@ -92,7 +101,7 @@ def closed_form(derivatives, *, magnitude=None, guards=None, broadcasts=False):
     return attach
 
 
-def carried(fun, what):
+def carried(fun: Callable[..., Any], what: str) -> Callable[..., Any] | None:
     """The closed form `what` of fun, with the keywords of a partial filled in; None where there is none."""
     keywords = {}
     while isinstance(fun, partial) and not fun.args:
@@ -102,14 +111,20 @@ def carried(fun, what):
     return partial(found, **keywords) if found is not None and keywords else found
 
 
-def broadcasts(fun):
+def broadcasts(fun: Callable[..., Any]) -> bool:
     """Whether the closed form of fun serves many nodes at once."""
     while isinstance(fun, partial) and not fun.args:
         fun = fun.func
     return getattr(fun, "closed_form_of", None) is fun and getattr(fun, "broadcasts", False)
 
 
-def local(fun, values, output, pieces=None, still=()) -> Local:
+def local(
+    fun: Callable[..., Any],
+    values: tuple[np.ndarray, ...],
+    output: Any,
+    pieces: "Sequence[Branch] | None" = None,
+    still: Collection[Any] = (),
+) -> Local:
     """The derivatives of fun at the parents' `values`: its closed form, or what its recording gives.
 
     pieces: None where none of its guards ties, else one `Branch` for each piecewise operation in order of execution.

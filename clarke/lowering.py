@@ -5,11 +5,14 @@ fmax, median, the 1-norm and their kin become maximum, minimum, abs, max, min, s
 derivatives autograd gets wrong for some arguments become others that it gets right.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from autograd.numpy import numpy_wrapper as anp
 from autograd.tracer import trace_primitives_map
+from numpy.typing import NDArray
 
 from . import primitives, selections
 from .primitives import HiddenBranch, UnsupportedPrimitive
@@ -24,15 +27,15 @@ class Operation:
     """
 
     name: str
-    args: tuple
-    kwargs: dict
-    argnums: tuple
-    parents: tuple
-    shape: tuple
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    argnums: tuple[int, ...]
+    parents: tuple[int, ...]
+    shape: tuple[int, ...]
     source: str
     label: str
 
-    def fill(self, values):
+    def fill(self, values: NDArray[Any] | Sequence[Any]) -> Any:
         args = list(self.args)
         for argnum, parent in zip(self.argnums, self.parents, strict=True):
             args[argnum] = values[parent]
@@ -394,7 +397,7 @@ _NAME_OF = {call: name for name, (call, _) in _LOWER.items()}
 _NAME_OF |= {call.fun: name for name, (call, _) in _LOWER.items() if hasattr(call, "fun")}
 
 
-def name_of(fun, argnums):
+def name_of(fun: Callable[..., Any], argnums: tuple[int, ...]) -> str:
     if fun is _np_where and 0 in argnums:
         raise HiddenBranch(
             "np.where of a traced condition would hide a branch from the recorder; clarke.where(guard, a, b) takes the "
@@ -403,11 +406,11 @@ def name_of(fun, argnums):
     return _NAME_OF.get(fun) or _NAME_OF.get(getattr(fun, "fun", None)) or primitives.lookup(fun).name
 
 
-def call_of(name):
+def call_of(name: str) -> Callable[..., Any]:
     return _LOWER[name][0] if name in _LOWER else primitives.named(name).call
 
 
-def program(operations, size, output) -> Program:
+def program(operations: tuple[Any, ...], size: int, output: int | None) -> Program:
     """Recorded operations on R^size in the alphabet, positions renumbered; `output` is the position of the result."""
     lowered, position = [], {0: 0}
 

@@ -12,17 +12,20 @@ J. J. More, S. M. Wild. Estimating computational noise. SIAM J. Sci. Comput. 33 
 """
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import comb
 from operator import index
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sparse
+from numpy.typing import ArrayLike
 
 EPS = float(np.finfo(float).eps)
 
 
-def symmetrize(H):
+def symmetrize(H: ArrayLike) -> np.ndarray:
     """(H + H^T) / 2, for H (..., n, n): the nearest symmetric matrix in the Frobenius norm.
 
     The symmetrization of Bolshim & Kugaevskikh (2025), Prop. 2 and formulas (4), (5); done block by block,
@@ -80,7 +83,7 @@ def _length(n, name):
 # ---------------------------------------------------------------- vectors
 
 
-def vec(A):
+def vec(A: ArrayLike) -> np.ndarray:
     """The columns of A (..., m, n), one under the other: (..., m n), entry i + m j is A_ij. Column-major.
 
     vec(A X B) = (B^T kron A) vec(X), <A, B> = vec(A)^T vec(B). A new array; ValueError unless A is a real matrix.
@@ -89,7 +92,7 @@ def vec(A):
     return np.array(A.swapaxes(-1, -2)).reshape(*A.shape[:-2], -1)
 
 
-def rvec(A):
+def rvec(A: ArrayLike) -> np.ndarray:
     """The rows of A (..., m, n), one after the other: (..., m n), entry n i + j is A_ij. Row-major, numpy's C order.
 
     rvec(A) = vec(A^T) and rvec(A X B) = (A kron B^T) rvec(X). A new array; ValueError unless A is a real matrix.
@@ -98,13 +101,13 @@ def rvec(A):
     return np.array(A).reshape(*A.shape[:-2], -1)
 
 
-def unvec(v, shape):
+def unvec(v: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
     """The matrix (..., m, n) with vec(A) = v, for v (..., m n) and shape (m, n). A new array."""
     v, (m, n) = _folded(v, shape)
     return np.array(v.reshape(*v.shape[:-1], n, m).swapaxes(-1, -2))
 
 
-def unrvec(v, shape):
+def unrvec(v: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
     """The matrix (..., m, n) with rvec(A) = v, for v (..., m n) and shape (m, n). A new array."""
     v, (m, n) = _folded(v, shape)
     return np.array(v).reshape(*v.shape[:-1], m, n)
@@ -120,7 +123,7 @@ def _folded(v, shape):
     return v, (m, n)
 
 
-def vech(A, *, weighted=False):
+def vech(A: ArrayLike, *, weighted: bool = False) -> np.ndarray:
     """The lower triangle of A (..., n, n), column by column: (..., n (n + 1) / 2), with A_11, A_21, ..., A_n1, A_22...
 
     weighted: entries off the diagonal times sqrt 2, so that |vech(A)| = |A|_F and vech(A)^T vech(B) = <A, B> for
@@ -135,7 +138,7 @@ def vech(A, *, weighted=False):
     return half * _weights(rows, columns) if weighted else half
 
 
-def unvech(v, *, weighted=False):
+def unvech(v: ArrayLike, *, weighted: bool = False) -> np.ndarray:
     """The symmetric matrix (..., n, n) with vech(A) = v, for v (..., n (n + 1) / 2). A new array.
 
     weighted: v was made by `vech(A, weighted=True)`.
@@ -165,7 +168,7 @@ def _weights(rows, columns):
 # ---------------------------------------------------------------- matrices between them
 
 
-def commutation(m, n):
+def commutation(m: int, n: int) -> Any:
     """K_{m,n}, (m n, m n) with K vec(A) = vec(A^T) for A (m, n): a permutation; K^T = K^{-1} = K_{n,m}.
 
     K_{p,m} (A kron B) K_{n,q} = B kron A for A (m, n), B (p, q). A scipy.sparse CSR array.
@@ -175,7 +178,7 @@ def commutation(m, n):
     return sparse.csr_array((np.ones(m * n), (j + n * i, i + m * j)), shape=(m * n, m * n))
 
 
-def duplication(n, *, weighted=False):
+def duplication(n: int, *, weighted: bool = False) -> sparse.csr_array:
     """D_n, (n^2, n (n + 1) / 2) with D vech(A) = vec(A) for symmetric A (n, n). A scipy.sparse CSR array.
 
     D^T D is diagonal: 1 for A_ii, 2 for A_ij. weighted: for the weighted vech; then D^T D = I, D is an isometry and
@@ -191,7 +194,7 @@ def duplication(n, *, weighted=False):
     return sparse.csr_array((values, (entries, columns_of_D)), shape=(n * n, len(rows)))
 
 
-def elimination(n):
+def elimination(n: int) -> sparse.csr_array:
     """L_n, (n (n + 1) / 2, n^2) with L vec(A) = vech(A) for every A (n, n), symmetric or not; L D = I, L L^T = I.
 
     A scipy.sparse CSR array.
@@ -218,20 +221,22 @@ class DerivativeCheck:
     agrees: bool
     error: float
     tolerance: float
-    worst: tuple | None
+    worst: tuple[Any, ...] | None
     method: str
     kinks: tuple[str, ...]
     reference: np.ndarray
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return self.agrees
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         said = "; ".join(self.kinks) or f"error {self.error:.1e}, tolerance {self.tolerance:.1e} at {self.worst}"
         return f"DerivativeCheck(agrees={self.agrees}, {self.method}: {said})"
 
 
-def check_gradient(f, gradient, x, *, method="auto") -> DerivativeCheck:
+def check_gradient(
+    f: Callable[..., Any], gradient: Callable[..., Any] | ArrayLike, x: ArrayLike, *, method: str = "auto"
+) -> DerivativeCheck:
     """Compare a gradient (or Jacobian) with the derivative of f at x.
 
     f: arrays of the shape of x to a number or an array; x: any shape, real. gradient: an array of shape
@@ -258,7 +263,9 @@ def check_gradient(f, gradient, x, *, method="auto") -> DerivativeCheck:
     return _check(f, gradient, x, 1, method)
 
 
-def check_hessian(f, hessian, x, *, method="auto") -> DerivativeCheck:
+def check_hessian(
+    f: Callable[..., Any], hessian: Callable[..., Any] | ArrayLike, x: ArrayLike, *, method: str = "auto"
+) -> DerivativeCheck:
     """Compare a Hessian with the second derivative of f at x, from values of f alone.
 
     hessian: an array of shape f(x).shape + x.shape + x.shape, or a function of x that returns it. As `check_gradient`,

@@ -7,12 +7,14 @@ shape; `loss` is "squared", "cross_entropy", a function or None, as in `mlp`; `t
 normal with variance gain / fan-in, gain 2 before a relu and 1 otherwise, biases 0. What does not fit is a ValueError.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from importlib.resources import files
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from clarke import layers
 from clarke.layers import constant
@@ -34,7 +36,17 @@ _ACTIVATIONS = {
 _LOSSES = {"squared": layers.squared_error, "cross_entropy": layers.cross_entropy}
 
 
-def mlp(sizes, *, activation, loss, inputs, targets=None, bias=True, theta=None, rng=None) -> Network:
+def mlp(
+    sizes: Iterable[int],
+    *,
+    activation: str | Callable[..., Any],
+    loss: str | Callable[..., Any] | None,
+    inputs: ArrayLike,
+    targets: ArrayLike | None = None,
+    bias: bool = True,
+    theta: ArrayLike | None = None,
+    rng: np.random.Generator | None = None,
+) -> Network:
     """The multilayer perceptron z_l = h_{l-1} W_l^T + b_l, h_l = activation(z_l), y = z_L.
 
     sizes       (n_0, ..., n_L), L >= 1; W_l is (n_l, n_{l-1}), b_l (n_l,), absent without `bias`
@@ -72,7 +84,7 @@ def mlp(sizes, *, activation, loss, inputs, targets=None, bias=True, theta=None,
     return network
 
 
-def residual_chain(depth, width, *, rng) -> Network:
+def residual_chain(depth: int, width: int, *, rng: np.random.Generator) -> Network:
     """z_l = z_{l-1} + tanh(A z_{l-1} + x_l) for l = 1, ..., L = depth, loss |z_L - y|^2 / 2; A is fixed.
 
     Names: input "z0" (1, width); parameters "x1", ..., "xL", each (width,); nodes "z1", ..., "zL", one a step. z0, y
@@ -96,7 +108,17 @@ def residual_chain(depth, width, *, rng) -> Network:
 
 
 def residual(
-    width, depth, *, activation, loss, inputs, targets=None, outputs=None, bias=True, theta=None, rng=None
+    width: int,
+    depth: int,
+    *,
+    activation: str | Callable[..., Any],
+    loss: str | Callable[..., Any] | None,
+    inputs: ArrayLike,
+    targets: ArrayLike | None = None,
+    outputs: int | None = None,
+    bias: bool = True,
+    theta: ArrayLike | None = None,
+    rng: np.random.Generator | None = None,
 ) -> Network:
     """h_0 = x W_0^T + b_0, h_l = h_{l-1} + activation(h_{l-1} W_l^T + b_l) for l = 1, ..., depth, y = h_depth V^T + c.
 
@@ -127,7 +149,16 @@ def residual(
 
 
 def recurrent(
-    hidden, *, inputs, targets=None, activation, loss, outputs=None, bias=True, theta=None, rng=None
+    hidden: int,
+    *,
+    inputs: ArrayLike,
+    targets: ArrayLike | None = None,
+    activation: str | Callable[..., Any],
+    loss: str | Callable[..., Any] | None,
+    outputs: int | None = None,
+    bias: bool = True,
+    theta: ArrayLike | None = None,
+    rng: np.random.Generator | None = None,
 ) -> Network:
     """h_t = activation(x_t W^T + b + h_{t-1} U^T) for t = 1, ..., T, h_0 = 0, y = h_T V^T + c: unrolled, W, b, U tied.
 
@@ -156,21 +187,21 @@ def recurrent(
 
 
 def conv_net(
-    channels,
+    channels: Iterable[int],
     *,
-    kernel,
-    inputs,
-    targets=None,
-    activation,
-    loss,
-    pool=None,
-    pool_size=2,
-    stride=1,
-    padding=0,
-    outputs=None,
-    bias=True,
-    theta=None,
-    rng=None,
+    kernel: int | tuple[int, int],
+    inputs: ArrayLike,
+    targets: ArrayLike | None = None,
+    activation: str | Callable[..., Any],
+    loss: str | Callable[..., Any] | None,
+    pool: str | None = None,
+    pool_size: int | tuple[int, int] = 2,
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] = 0,
+    outputs: int | None = None,
+    bias: bool = True,
+    theta: ArrayLike | None = None,
+    rng: np.random.Generator | None = None,
 ) -> Network:
     """Convolutions, each with an activation and perhaps a pooling, then y = (all flat) V^T + c.
 
@@ -194,7 +225,7 @@ def conv_net(
         raise ValueError(f"pool is None or one of {', '.join(pools)}; got {pool!r}")
     pooled = pool and partial(pools[pool][sides - 1], size=pool_size)
 
-    shapes: dict[str, tuple[int, ...]] = {}
+    shapes: dict[str, Any] = {}
     image: np.ndarray = np.zeros((1, *inputs.shape[1:]))
     for layer, count in enumerate(channels, 1):
         shapes |= {f"K{layer}": (count, image.shape[1], *window), f"b{layer}": (count,)}
@@ -218,7 +249,17 @@ def conv_net(
 
 
 def transformer(
-    heads, hidden, *, inputs, targets=None, loss, causal=False, outputs=None, bias=True, theta=None, rng=None
+    heads: int,
+    hidden: int | None,
+    *,
+    inputs: ArrayLike,
+    targets: ArrayLike | None = None,
+    loss: str | Callable[..., Any] | None,
+    causal: bool = False,
+    outputs: int | None = None,
+    bias: bool = True,
+    theta: ArrayLike | None = None,
+    rng: np.random.Generator | None = None,
 ) -> Network:
     """One encoder block on tokens x (N, T, d), averaged over tokens, with a dense head:
 
@@ -334,7 +375,7 @@ def _fitted(fun, what, *arrays):
         raise ValueError(f"{what} does not fit: {error}") from error
 
 
-def _choose(role, given, known):
+def _choose(role, given, known) -> Any:
     if isinstance(given, str) and given in known:
         return known[given]
     if callable(given):
@@ -342,7 +383,7 @@ def _choose(role, given, known):
     raise ValueError(f"{role} is a function or one of {', '.join(known)}; got {given!r}")
 
 
-def _head(loss, targets, shape):
+def _head(loss, targets, shape) -> Any:
     if targets is not None:
         targets = constant("targets", targets)
         if targets.shape != shape:

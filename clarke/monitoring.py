@@ -20,8 +20,10 @@ runs as the reference, each standardized by the mean and the scatter of the runs
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil, inf, sqrt
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 SIDES = ("both", "upper", "lower")
 BLOCK = 1 << 20  # simulated numbers held at a time
@@ -78,15 +80,15 @@ class OperatingCharacteristic:
 
 
 def calibrate(
-    reference,
+    reference: ArrayLike,
     *,
-    false_alarm_rate,
-    rng,
-    horizon=None,
-    allowance=0.5,
-    side="both",
-    correlation=None,
-    simulations=4000,
+    false_alarm_rate: float,
+    rng: np.random.Generator,
+    horizon: int | None = None,
+    allowance: float = 0.5,
+    side: str = "both",
+    correlation: float | None = None,
+    simulations: int = 4000,
 ) -> Chart:
     """The chart whose chance of a false alarm over the horizon is `false_alarm_rate`.
 
@@ -158,7 +160,7 @@ def calibrate(
     )
 
 
-def monitor(stream, chart: Chart) -> Monitoring:
+def monitor(stream: ArrayLike, chart: Chart) -> Monitoring:
     """The sums of a stream (T,) against the chart.
 
     At most `chart.horizon` steps, the stretch for which the false-alarm rate holds. ValueError for a longer stream, or
@@ -172,7 +174,7 @@ def monitor(stream, chart: Chart) -> Monitoring:
     return Monitoring(_frozen(upper[0]), _frozen(lower[0]), int(above[0]) if len(above) else None, chart)
 
 
-def standardized(stream, chart: Chart) -> np.ndarray:
+def standardized(stream: ArrayLike, chart: Chart) -> np.ndarray:
     """(x_t - center_t) / scale_t."""
     values = np.asarray(stream, dtype=float)
     center, scale = chart.center, chart.scale
@@ -181,7 +183,7 @@ def standardized(stream, chart: Chart) -> np.ndarray:
     return (values - center) / scale
 
 
-def alarm_rate(streams: Iterable, chart: Chart) -> tuple[float, float]:
+def alarm_rate(streams: Iterable[Any], chart: Chart) -> tuple[float, float]:
     """(share of the streams with an alarm, its standard error); ValueError for no streams.
 
     The error is the standard deviation of Beta(a + 1, n - a + 1), what a alarms of n say of their probability when
@@ -194,7 +196,9 @@ def alarm_rate(streams: Iterable, chart: Chart) -> tuple[float, float]:
     return sum(alarms) / n, sqrt(p * (1 - p) / (n + 3))
 
 
-def operating_characteristic(chart: Chart, shifts, *, rng, change=0, runs=4000) -> OperatingCharacteristic:
+def operating_characteristic(
+    chart: Chart, shifts: ArrayLike, *, rng: np.random.Generator, change: int = 0, runs: Any = 4000
+) -> OperatingCharacteristic:
     """How often, and how soon, the chart's rule alarms on streams whose mean shifts by `shifts` scales at `change`.
 
     Simulated as in `calibrate`, a reference drawn anew for every stream, by `rng`; a shift of 0 shows the false-alarm
@@ -242,7 +246,7 @@ def _sums(streams, allowance, side):
     return upper, lower, np.maximum(upper, lower).max(axis=1, initial=-inf)
 
 
-def _simulated(size, horizon, runs, correlation, count, rng, shift=0.0, change=0):
+def _simulated(size, horizon, runs, correlation, count, rng, shift=0.0, change: Any = 0):
     """Standardized streams (some, horizon) in control but for the shift, `count` in all, each with its own reference.
 
     runs: `size` independent streams beside it, step by step; else the `size` values before it.

@@ -7,12 +7,18 @@ free to move; from there on every question is one about a function of one flat a
 
 import pickle
 import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from clarke import graph
 from clarke.layers import constant
+
+if TYPE_CHECKING:
+    from .graph import Graph
 
 
 class Network:
@@ -27,7 +33,7 @@ class Network:
     copies share arrays and functions.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._dag = nx.DiGraph()
         self._names = {"input": [], "parameter": [], "node": []}
         self._shared = False  # with a copy: the next declaration writes to a dag of its own
@@ -36,15 +42,15 @@ class Network:
 
     # ---- building
 
-    def input(self, name, value):
+    def input(self, name: str, value: ArrayLike) -> None:
         """Declare data `value`, any shape."""
         self._declare(name, "input", value)
 
-    def parameter(self, name, value):
+    def parameter(self, name: str, value: ArrayLike) -> None:
         """Declare a parameter at `value`, any shape; flat vectors follow the order of calls."""
         self._declare(name, "parameter", value)
 
-    def node(self, name, fun, *parents):
+    def node(self, name: str, fun: Callable[..., Any], *parents: str) -> None:
         """Declare the node fun(*arrays of the parents), fun an autograd.numpy function.
 
         ValueError for a name taken, a parent not yet declared, or a fun that cannot be called;
@@ -54,7 +60,7 @@ class Network:
         self._check_call(f"node {name!r}", fun, parents)
         self._enter(name, "node", fun, parents)
 
-    def loss(self, fun, *parents):
+    def loss(self, fun: Callable[..., Any], *parents: str) -> None:
         """Add the scalar fun(*arrays of the parents) to the loss; several calls add up."""
         label = f"loss {len(self._losses) + 1}"
         self._check_call(label, fun, parents)
@@ -94,42 +100,42 @@ class Network:
     # ---- reading
 
     @property
-    def dag(self):
+    def dag(self) -> Any:
         """A read-only networkx DiGraph; node data: kind, fun and parents (fun None if a leaf)."""
         return self._dag.copy(as_view=True)
 
     @property
-    def losses(self):
+    def losses(self) -> tuple[Any, ...]:
         """The losses as a tuple of (label, fun, parents)."""
         return tuple(self._losses)
 
     @property
-    def inputs(self):
+    def inputs(self) -> tuple[str, ...]:
         """Names of the inputs, in order of declaration."""
         return tuple(self._names["input"])
 
     @property
-    def parameters(self):
+    def parameters(self) -> tuple[str, ...]:
         """Names of the parameters, in order of declaration."""
         return tuple(self._names["parameter"])
 
     @property
-    def nodes(self):
+    def nodes(self) -> tuple[str, ...]:
         """Names of the computed nodes, in order of declaration."""
         return tuple(self._names["node"])
 
     @property
-    def size(self):
+    def size(self) -> int:
         """The number of parameters, counted by entry."""
         return sum(self._values[name].size for name in self.parameters)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         leaves = f"{len(self.inputs)} inputs, {len(self.parameters)} parameters of size {self.size}"
         return f"Network({leaves}, {len(self.nodes)} nodes, {len(self._losses)} losses)"
 
     # ---- evaluating
 
-    def value(self, node):
+    def value(self, node: str) -> NDArray[np.float64]:
         """The array of an input, parameter or node, read-only; only its ancestors are evaluated.
 
         ValueError naming the node whose function fails, with its parents' shapes, or does not
@@ -153,14 +159,14 @@ class Network:
                 self._values[name] = self._apply(f"node {name!r}", data["fun"], data["parents"])
         return self._values[node]
 
-    def point(self, wrt=None):
+    def point(self, wrt: Iterable[str] | None = None) -> NDArray[np.float64]:
         """The flat (n,) concatenation, in C order, of the chosen inputs and parameters.
 
         wrt: a name or a sequence of names; by default all parameters.
         """
         return np.concatenate([self._values[name].ravel() for name in self._leaves(wrt)])
 
-    def at(self, point, wrt=None):
+    def at(self, point: ArrayLike, wrt: Iterable[str] | None = None) -> "Network":
         """The same network with the chosen inputs and parameters at `point` (n,); self stays."""
         names = self._leaves(wrt)
         point = constant("point", point)
@@ -171,7 +177,7 @@ class Network:
         moved._values = leaves | self._split(point, names)
         return moved
 
-    def function(self, wrt=None, output=None):
+    def function(self, wrt: Iterable[str] | None = None, output: str | None = None) -> "Graph":
         """The loss, or the node `output`, as a Graph of the flat concatenation of `wrt`.
 
         wrt: a name or a sequence of names of inputs and parameters, by default all parameters.
@@ -263,7 +269,7 @@ class Network:
 
     # ---- copying
 
-    def __copy__(self):
+    def __copy__(self) -> "Network":
         other = Network()
         other._dag, other._losses = self._dag, list(self._losses)
         other._names = {kind: list(names) for kind, names in self._names.items()}
@@ -271,10 +277,10 @@ class Network:
         self._shared = other._shared = True
         return other
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, memo: Mapping[Any, Any]) -> "Network":
         return self.__copy__()  # what a copy shares cannot be written to
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         calls = [(f"node {name!r}", self._dag.nodes[name]["fun"]) for name in self.nodes]
         for owner, fun in calls + [(label, fun) for label, fun, _ in self._losses]:
             try:
@@ -286,7 +292,7 @@ class Network:
         leaves = {name: self._values[name] for name in self.inputs + self.parameters}
         return {"_dag": self._dag, "_names": self._names, "_losses": self._losses, "_values": leaves, "_shared": False}
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.__dict__.update(state)
         for array in self._values.values():  # numpy's pickles forget the flag
             array.flags.writeable = False

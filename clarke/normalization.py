@@ -11,9 +11,11 @@ by differentiating s = sqrt(|x - mu|^2 / m + eps), s'[t] = <h, t> / m. Everythin
 # pyright: reportAttributeAccessIssue=false
 
 from math import prod
+from typing import Any
 
 import autograd.numpy as np
 import numpy as onp
+from numpy.typing import NDArray
 
 from .local import Factor, Local, closed_form
 
@@ -153,7 +155,14 @@ def _batch_magnitude(values, sizes, *, eps=1e-5, axes=None):
 
 
 @closed_form(_batch_derivatives, magnitude=_batch_magnitude)
-def batch_norm(x, gamma=None, beta=None, *, eps=1e-5, axes=None):
+def batch_norm(
+    x: NDArray[Any],
+    gamma: NDArray[Any] | None = None,
+    beta: NDArray[Any] | None = None,
+    *,
+    eps: float = 1e-5,
+    axes: tuple[int, ...] | None = None,
+) -> NDArray[Any]:
     """gamma (x - mu) / sqrt(v + eps) + beta, mu and v the mean and variance of x over `axes`: training mode.
 
     x (N, C) or (N, C, ...); gamma, beta (C,) or none. axes: default all but the channels, axis 1; it couples the
@@ -186,7 +195,9 @@ def _layer_magnitude(values, sizes, *, eps=1e-5):
 
 
 @closed_form(_layer_derivatives, magnitude=_layer_magnitude)
-def layer_norm(x, gamma=None, beta=None, *, eps=1e-5):
+def layer_norm(
+    x: NDArray[Any], gamma: NDArray[Any] | None = None, beta: NDArray[Any] | None = None, *, eps: float = 1e-5
+) -> NDArray[Any]:
     """gamma (x - mu) / sqrt(v + eps) + beta, mu and v the mean and variance of x over its last axis.
 
     x (N, ..., D); gamma, beta (D,) or none. ValueError for other shapes or eps <= 0.

@@ -14,13 +14,18 @@ Meant for small networks, at points where no kink is active: the slow twin of `b
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
 from . import graph as graphs
 from .elements import KinkError
 from .kinks import active_kinks, germ
+
+if TYPE_CHECKING:
+    from .network import Network
 
 LIMIT = 2**24  # numbers in one dense matrix over all arrays of the network: 128 MiB
 
@@ -56,56 +61,56 @@ class Notation:
     delta: np.ndarray
     curvature: dict[str, tuple[np.ndarray, np.ndarray]]
 
-    def D(self, u, v):
+    def D(self, u: str, v: str) -> NDArray[np.float64]:
         """D_{u<-v} (d_u, d_v), the partial Jacobian along one edge; 0 where there is no edge from v to u."""
         return self.local[self.at[u], self.at[v]]
 
-    def S(self, u, v):
+    def S(self, u: str, v: str) -> NDArray[np.float64]:
         """d f_u / d eps_v (d_u, d_v), total: the sum over all paths from v to u; I for u = v."""
         return self.total[self.at[u], self.at[v]]
 
-    def K(self, v, w):
+    def K(self, v: str, w: str) -> NDArray[np.float64]:
         """d^2 L / df_v df_w direct + sum_u sum_i delta_{u,i} [T_{u;v,w}]_i over common children u (once, v = w too)."""
         here = self.at[v], self.at[w]
         return self.loss_part[here] + self.tensor_part[here]
 
-    def T(self, u, v, w):
+    def T(self, u: str, v: str, w: str) -> NDArray[np.float64]:
         """sum_i delta_{u,i} d^2 (g_u)_i / df_v df_w (d_v, d_w)."""
         rows, matrix = self.curvature[u]
         pick = [np.flatnonzero(np.isin(rows, np.r_[self.at[name]])) for name in (v, w)]
         return matrix[np.ix_(*pick)]
 
-    def rows(self, v):
+    def rows(self, v: str) -> np.ndarray:
         """The rows of theta_v."""
         return np.concatenate([np.r_[self.at[name]] for name in self.theta[v]])
 
-    def part(self, block, v, name, w, other):
+    def part(self, block: np.ndarray, v: str, name: str, w: str, other: str) -> NDArray[np.float64]:
         """What a block (p_v, p_w) has for the parameters `name` of theta_v and `other` of theta_w."""
         pick = [np.flatnonzero(np.isin(self.rows(a), np.r_[self.at[b]])) for a, b in ((v, name), (w, other))]
         return block[np.ix_(*pick)]
 
-    def D_theta(self, v):
+    def D_theta(self, v: str) -> NDArray[np.float64]:
         """D_v = d g_v / d theta_v (d_v, p_v)."""
         return self.local[self.at[v], self.rows(v)]
 
-    def M(self, u, v):
+    def M(self, u: str, v: str) -> NDArray[np.float64]:
         """sum_i delta_{v,i} [T_{v;u,theta}]_i (d_u, p_v), for u in Pa(v)."""
         return np.hstack([self.T(v, u, name) for name in self.theta[v]])
 
-    def T_theta(self, v):
+    def T_theta(self, v: str) -> NDArray[np.float64]:
         """sum_i delta_{v,i} [T_v^theta]_i (p_v, p_v)."""
         return np.vstack([np.hstack([self.T(v, a, b) for b in self.theta[v]]) for a in self.theta[v]])
 
-    def common(self, v, w):
+    def common(self, v: str, w: str) -> list[str]:
         """Ch(v) and Ch(w) intersected."""
         return [u for u in self.children[v] if u in self.children[w]]
 
-    def reaches(self, v, w):
+    def reaches(self, v: str, w: str) -> bool:
         """v ->* w, v = w included."""
         return w in self.below[v]
 
 
-def notation(network) -> Notation:
+def notation(network: Any) -> Notation:
     """The derivatives of every node of the network, each with the pieces it has at the network's point.
 
     KinkError, naming the units, where a kink is active; MemoryError where a dense matrix over all arrays would have
@@ -154,7 +159,7 @@ def notation(network) -> Notation:
     theta = {v: tuple(p for p in parents_of[v] if p in network.parameters) for v in nodes}
     parents = {v: tuple(p for p in parents_of[v] if p not in network.parameters) for v in nodes}
     children = {v: tuple(u for u in nodes if v in parents[u]) for v in nodes}
-    below: dict = {}
+    below: dict[Any, Any] = {}
     for v in reversed(nodes):
         below[v] = frozenset({v}).union(*(below[u] for u in children[v]))
     ends_of_paths = [v for v in nodes if v in read]
@@ -221,7 +226,7 @@ class _Piece:
 # ---------------------------------------------------------------- what is right
 
 
-def input_hessian(network) -> Blocks:
+def input_hessian(network: "Network | Notation") -> Blocks:
     """H^f_{v,w} (d_v, d_w) for all pairs of nodes: H_{v,w} = sum_{u in Ch(v)} D_{u<-v}^T H_{u,w} + (K S)_{v,w}."""
     n = notation(network)
     source = (n.loss_part + n.tensor_part) @ n.total
@@ -234,7 +239,7 @@ def input_hessian(network) -> Blocks:
     return found
 
 
-def unrolled_hessian(network) -> Blocks:
+def unrolled_hessian(network: "Network | Notation") -> Blocks:
     """H_{theta_v, theta_w} (p_v, p_w) for all pairs of nodes that read parameters, one copy of them a node.
 
     What a loss reads of a parameter without any node between is no part of it.
@@ -249,7 +254,7 @@ def unrolled_hessian(network) -> Blocks:
     }
 
 
-def mixed_term(n, v, w):
+def mixed_term(n: Notation, v: str, w: str) -> NDArray[np.float64]:
     """sum_{u in Pa(v)} M_{u,v}^T S_{u,w} D_w (p_v, p_w)."""
     total = np.zeros((len(n.rows(v)), len(n.rows(w))))
     for u in n.parents[v]:
@@ -257,6 +262,6 @@ def mixed_term(n, v, w):
     return total
 
 
-def parameter_pairs(n):
+def parameter_pairs(n: Notation) -> list[tuple[str, str]]:
     nodes = [v for v in n.nodes if n.theta[v]]
     return [(v, w) for v in nodes for w in nodes]

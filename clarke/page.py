@@ -8,6 +8,7 @@ Hessian of its piece there.
 import json
 import math
 from html import escape
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ SPECTRUM = 400  # largest n whose Hessians are decomposed
 SIDE = 480  # of the picture, in its own units
 
 
-def page(study) -> str:
+def page(study: Any) -> str:
     """The page of a Study, as text.
 
     The slice is that of `Study.plot`: through x, along the plane in which the limiting derivatives differ most.

@@ -15,17 +15,22 @@ Local products are autograd's closed forms of single operations; the loops are o
 a kink: at a tie the piece must be named.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import autograd
 import numpy as np
 from autograd.core import add_outgrads, primitive_jvps, primitive_vjps, vspace
 from autograd.numpy import numpy_wrapper as anp
+from numpy.typing import ArrayLike
 
 from . import primitives, selections
 from .graph import Graph, Tape, from_function, point, run
 from .primitives import UnsupportedPrimitive, grad
+
+if TYPE_CHECKING:
+    from .lowering import Operation
 
 TOL = 1e-9
 
@@ -69,7 +74,9 @@ class JacobianPasses:
 # ---------------------------------------------------------------- doors
 
 
-def forward_values(f, x, *, branches=None, tol=TOL) -> Tape:
+def forward_values(
+    f: Callable[..., Any] | Graph, x: ArrayLike, *, branches: Mapping[int, Any] | None = None, tol: float = TOL
+) -> Tape:
     """The forward pass: a `Tape` with values[i] of operation i of the program (values[0] is x).
 
     f: an autograd.numpy function of one flat array (n,), or a Graph; x (n,). branches: the `Branch` of every piecewise
@@ -79,19 +86,41 @@ def forward_values(f, x, *, branches=None, tol=TOL) -> Tape:
     return _passed(f, x, branches, tol)[1]
 
 
-def jvp(f, x, v, *, branches=None, tol=TOL) -> np.ndarray:
+def jvp(
+    f: Callable[..., Any] | Graph,
+    x: ArrayLike,
+    v: ArrayLike,
+    *,
+    branches: Mapping[int, Any] | None = None,
+    tol: float = TOL,
+) -> np.ndarray:
     """J v, of the shape of f(x), by one forward pass of tangents; v (n,). As `forward_values`."""
     graph, tape = _passed(f, x, branches, tol)
     return _at_output(graph, _push(graph, tape, _direction(v, (graph.size,), "v"), _Count()))
 
 
-def vjp(f, x, c, *, branches=None, tol=TOL) -> np.ndarray:
+def vjp(
+    f: Callable[..., Any] | Graph,
+    x: ArrayLike,
+    c: ArrayLike,
+    *,
+    branches: Mapping[int, Any] | None = None,
+    tol: float = TOL,
+) -> np.ndarray:
     """J^T c, (n,), by one backward pass; c of the shape of f(x). As `forward_values`."""
     graph, tape = _passed(f, x, branches, tol)
     return _pull(graph, tape, _direction(c, graph.shape, "c"), _Count())[0]
 
 
-def hvp(f, x, v, c=None, *, branches=None, tol=TOL) -> np.ndarray:
+def hvp(
+    f: Callable[..., Any] | Graph,
+    x: ArrayLike,
+    v: ArrayLike,
+    c: ArrayLike | None = None,
+    *,
+    branches: Mapping[int, Any] | None = None,
+    tol: float = TOL,
+) -> np.ndarray:
     """The Hessian of <c, f> times v, (n,), without the Hessian; c may be left out for scalar f. As `forward_values`.
 
     The backward pass differentiated along v: with tangents du_i, cotangents c_i and their tangents dc_i,
@@ -109,7 +138,14 @@ def hvp(f, x, v, c=None, *, branches=None, tol=TOL) -> np.ndarray:
     return _pull(graph, tape, c, _Count(), tangents)[1]
 
 
-def jacobian(f, x, *, mode="auto", branches=None, tol=TOL) -> JacobianPasses:
+def jacobian(
+    f: Callable[..., Any] | Graph,
+    x: ArrayLike,
+    *,
+    mode: str = "auto",
+    branches: Mapping[int, Any] | None = None,
+    tol: float = TOL,
+) -> JacobianPasses:
     """The Jacobian (p, n) column by column or row by row; "auto": the mode that `cost` says is cheaper.
 
     As `forward_values`; ValueError for another mode.
@@ -130,7 +166,9 @@ def jacobian(f, x, *, mode="auto", branches=None, tol=TOL) -> JacobianPasses:
     return JacobianPasses(matrix, mode, count.multiplications, price)
 
 
-def cost(f, x, *, branches=None, tol=TOL) -> Cost:
+def cost(
+    f: Callable[..., Any] | Graph, x: ArrayLike, *, branches: Mapping[int, Any] | None = None, tol: float = TOL
+) -> Cost:
     """What a Jacobian costs by either mode, counted without making it. As `forward_values`."""
     return _cost(*_passed(f, x, branches, tol))
 
@@ -189,8 +227,8 @@ def _pull(graph, tape, c, count, along=None):
     """The gradient of <c, f> and, where tangents of all values are given, its derivative along them."""
     if graph.output is None:
         return np.zeros(graph.size), np.zeros(graph.size)
-    first: dict = {graph.program.output: (c, False)}  # (cotangent, may it be added to in place)
-    second: dict = {}
+    first: dict[Any, Any] = {graph.program.output: (c, False)}  # (cotangent, may it be added to in place)
+    second: dict[Any, Any] = {}
     for i in range(len(graph.program.operations), 0, -1):
         op = graph.program.operations[i - 1]
         if i in first:
@@ -269,7 +307,7 @@ def _local_curvature(op, tape, i, g, inputs):
 # ---------------------------------------------------------------- counting
 
 
-def partials(op, tape, i) -> int:
+def partials(op: "Operation", tape: Tape, i: int) -> int:
     """Entries of the Jacobians of operation i in its traced arguments, structural zeros left out.
 
     Structure is that of the operation and the shapes: a constant that happens to be 0 counts, an entry that an output
@@ -327,7 +365,7 @@ def _rows(shape):
 
 
 def _cost(graph, tape) -> Cost:
-    operations: tuple = graph.program.operations if graph.output is not None else ()
+    operations: tuple[Any, ...] = graph.program.operations if graph.output is not None else ()
     entries = sum(partials(op, tape, i) for i, op in enumerate(operations, 1))
     last = {graph.program.output if operations else 0: len(operations)}  # position -> when it is last read
     for i, op in enumerate(operations, 1):

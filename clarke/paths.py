@@ -7,6 +7,7 @@ which they agree, computed from the graph and the local derivatives, not from th
 import textwrap
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.linalg import solve_triangular
@@ -28,6 +29,9 @@ from .printed import (
     section_4,
     tied,
 )
+
+if TYPE_CHECKING:
+    from .network import Network
 
 AGREE = 1e-9  # relative to the size of the terms that are summed
 
@@ -82,21 +86,21 @@ class PathReport:
 
     entries: tuple[PathEntry, ...]
 
-    def of(self, formula) -> tuple[PathEntry, ...]:
+    def of(self, formula: Any) -> tuple[PathEntry, ...]:
         """The entries of one formula, named as in `CONDITIONS`, with " repaired" where dimensions were."""
         known = {entry.formula: None for entry in self.entries}
         if formula not in known:
             raise ValueError(f"no entries of {formula!r}; there are {', '.join(known)}")
         return tuple(entry for entry in self.entries if entry.formula == formula)
 
-    def __getitem__(self, pair) -> tuple[PathEntry, ...]:
+    def __getitem__(self, pair: tuple[str, str]) -> tuple[PathEntry, ...]:
         """The entries of one block."""
         found = tuple(entry for entry in self.entries if entry.pair == pair)
         if not found:
             raise KeyError(f"no formula speaks of the block {pair!r}")
         return found
 
-    def __str__(self):
+    def __str__(self) -> str:
         lines = ["block: |printed|, |true|, |printed - true|; * where the condition is met"]
         for formula in dict.fromkeys(entry.formula for entry in self.entries):
             entries = self.of(formula)
@@ -115,7 +119,7 @@ class PathReport:
         return "\n".join(lines)
 
 
-def path_report(network, *, tol=AGREE) -> PathReport:
+def path_report(network: "Network", *, tol: float = AGREE) -> PathReport:
     """Printed value, true value and condition of agreement, block by block: pairs of nodes, pairs of parameters.
 
     True values are those of `hessian_blocks`. Each formula is judged on its own: Prop. 2, Lemma 1, formula (3), Prop. 3

@@ -6,9 +6,12 @@ all gradients in one forward pass of n tangents where that is less work than one
 walks to a point of some of the walls.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from . import selections
 from .fan import pattern_along
@@ -16,6 +19,9 @@ from .graph import Graph, Tape, from_function, point, pullback, pushforward, run
 from .kinks import TOL, germ, operation_names, text
 from .primitives import NotPiecewiseSmooth
 from .skeleton import skeleton
+
+if TYPE_CHECKING:
+    from .selections import Branch
 
 SOLVED = 1e-12  # |guard| / scale of a guard that was solved for: a thousandth of the tolerance of a kink
 CANDIDATES = 16  # walls tried in turn, nearest first, when guards are not affine
@@ -32,12 +38,12 @@ class Piece:
     """
 
     graph: Graph
-    branches: dict
-    walls: tuple
+    branches: dict[Any, Any]
+    walls: tuple[Any, ...]
     pattern: str
 
     @property
-    def names(self):
+    def names(self) -> list[str]:
         """The kink behind each guard, as `active_kinks` names it: a list."""
         bases, operations, found = operation_names(self.graph), self.graph.program.operations, []
         for position, _, entries in self.walls:
@@ -56,10 +62,10 @@ class Walls:
     scales: np.ndarray
     tape: Tape
 
-    def zero(self, tol):
+    def zero(self, tol: float) -> NDArray[np.bool_]:
         return np.abs(self.values) <= tol * self.scales
 
-    def miss(self, which):
+    def miss(self, which: Any) -> float:
         """The largest |guard| / scale of these guards."""
         return float(np.max(np.abs(self.values[which]) / np.maximum(self.scales[which], np.finfo(float).tiny)))
 
@@ -67,20 +73,22 @@ class Walls:
 # ---------------------------------------------------------------- opening a piece
 
 
-def recorded(f, x):
+def recorded(f: Callable[..., Any] | Graph, x: ArrayLike) -> tuple[Graph, NDArray[np.float64]]:
     """(Graph of f, x as an array of its size)."""
     graph = from_function(f, x)
     return graph, point(x, graph.size)
 
 
-def choice_at(graph, x, direction=None, tol=TOL):
+def choice_at(
+    graph: Graph, x: ArrayLike, direction: ArrayLike | None = None, tol: float = TOL
+) -> "tuple[dict[int, Branch], list[str]]":
     """(branches just beyond x along the direction, names of the kinks at x that are not mute there)."""
     here = germ(graph, x, tol=tol)
     signs = pattern_along(skeleton(here), direction)
     return here.branches(signs), [kink.name for kink, sign in zip(here.kinks, signs, strict=True) if sign]
 
 
-def open_piece(graph, x, branches, tol=TOL) -> Piece:
+def open_piece(graph: Graph, x: ArrayLike, branches: Any, tol: float = TOL) -> Piece:
     """The piece of these branches, which are in force at x or just beyond it; letters are read at x."""
     walls, letters = [], []
 
@@ -114,13 +122,13 @@ def _walls_of(tie, chosen):
     return ((0, first, np.full(len(first), coef)), (0, second, np.full(len(first), -coef))), named
 
 
-def guard_degree(graph):
+def guard_degree(graph: Graph) -> float:
     """The largest polynomial degree of a guard on a piece, infinity where it is not known; 0 without guards."""
     parents = [p for op in graph.program.operations if op.name in selections.PIECEWISE for p in op.parents]
     return max((graph.degrees[p] for p in parents), default=0)
 
 
-def listed(names):
+def listed(names: Sequence[str]) -> str:
     """The first five names as prose."""
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more kinks" if len(names) > 5 else "")
 
@@ -128,7 +136,7 @@ def listed(names):
 # ---------------------------------------------------------------- values and gradients of the guards
 
 
-def wall_values(piece, y) -> Walls:
+def wall_values(piece: Piece, y: np.ndarray) -> Walls:
     """The guards of the piece at y, which need not be on it. Raises what `run` raises outside the domain of f."""
     graph = piece.graph
     with np.errstate(all="ignore"):
@@ -143,7 +151,7 @@ def wall_values(piece, y) -> Walls:
     return Walls(np.concatenate([np.zeros(0), *values]), np.concatenate([np.zeros(0), *scales]), tape)
 
 
-def wall_gradients(piece, walls, which=None):
+def wall_gradients(piece: Piece, walls: Walls, which: Sequence[int] | None = None) -> NDArray[np.float64]:
     """(c, n): the gradients of the guards (those in the increasing list `which`) where the walls were read.
 
     Zero where their terms cancel, or where a step of max(1, |x|) changes the guard by less than rounding.
@@ -203,7 +211,7 @@ def _rows_backward(piece, tape):
 # ---------------------------------------------------------------- points of a wall
 
 
-def by_distance(walls, gradients, active=()):
+def by_distance(walls: Walls, gradients: np.ndarray, active: Sequence[int] | tuple[Any, ...] = ()) -> np.ndarray:
     """Guards by their distance, to first order, within the common zeros of the active ones; no parallel ones."""
     length = np.linalg.norm(gradients, axis=1)
     basis = np.linalg.qr(gradients[list(active)].T)[0]
@@ -212,7 +220,9 @@ def by_distance(walls, gradients, active=()):
     return met[np.argsort(np.abs(walls.values[met]) / within[met], kind="stable")]
 
 
-def settled(piece, z, which, start):
+def settled(
+    piece: Piece, z: np.ndarray, which: ArrayLike, start: np.ndarray
+) -> tuple[NDArray[np.float64], Walls, float]:
     """(point, walls, miss): z, or z less the entries below rounding, where that brings these guards to zero.
 
     A guard that is one product w z_i has itself for a scale, so only an exact zero counts.
@@ -229,7 +239,9 @@ def settled(piece, z, which, start):
 
 
 @np.errstate(all="ignore")
-def common_zero(piece, which, start, *, foot=False):
+def common_zero(
+    piece: Piece, which: Sequence[int], start: np.ndarray, *, foot: bool = False
+) -> NDArray[np.float64] | None:
     """A common zero of these guards near start, by least-norm Newton steps down to rounding; None if lost.
 
     With `foot` each step is measured from start: the limit is a stationary point of the distance to it.

@@ -24,10 +24,11 @@ b and -b, an epsilon-insensitive square the same with offsets b - epsilon and -b
 
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import ArrayLike
 from scipy.sparse.linalg import LinearOperator, cg
 
 from .central_path import along_the_path
@@ -99,7 +100,7 @@ class SquaredHingeMinimum:
     method: str
     status: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("x", "jac", "slacks", "multipliers"):
             getattr(self, name).flags.writeable = False
 
@@ -119,14 +120,24 @@ class SquaredHingeMinimum:
     def gap(self) -> float:
         return self.distance**2 / 2
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return (
             f"SquaredHingeMinimum(fun={self.fun:.12g}, relative_gradient={self.relative_gradient:.1e}, "
             f"gap={self.gap:.1e}, nit={self.nit}, method={self.method!r}, {self.message})"
         )
 
 
-def minimize_squared_hinges(X, y, weights, *, offsets=1.0, start=None, tol=1e-12, maxiter=1000, method="auto"):
+def minimize_squared_hinges(
+    X: Any,
+    y: ArrayLike,
+    weights: ArrayLike,
+    *,
+    offsets: ArrayLike = 1.0,
+    start: ArrayLike | None = None,
+    tol: float = 1e-12,
+    maxiter: int = 1000,
+    method: str = "auto",
+) -> "SquaredHingeMinimum":
     """The minimizer of |w|^2 / 2 + sum_i weights_i max(0, offsets_i - y_i <x_i, w>)^2, a `SquaredHingeMinimum`.
 
     X (m, n), dense or sparse, read as float64; y (m,) real, labels of -1 and 1 in a support vector machine; weights

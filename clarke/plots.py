@@ -4,15 +4,20 @@ Every drawing function takes a value and an Axes and returns the Axes; what it d
 nothing, or is the array of its image.
 """
 
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .kinks import TOL
 from .limiting import LimitingGradients
 from .linearization import Layout
 from .projection import min_norm_element
 from .slices import Slice, fills, hull_vertices, inside, plane_of, principal_plane, slice_polygons
+
+if TYPE_CHECKING:
+    from .blocks import HessianBlocks
 
 try:
     from matplotlib import rc_context
@@ -55,7 +60,15 @@ PAPER: Any = {
 }
 
 
-def regions(value, ax, x=None, *, basis=None, radius=None, tol=TOL):
+def regions(
+    value: Any,
+    ax: Any,
+    x: ArrayLike | None = None,
+    *,
+    basis: ArrayLike | None = None,
+    radius: float | None = None,
+    tol: float = TOL,
+) -> Any:
     """Draw the regions of f around x on a two-dimensional slice: walls through x dark, others grey, x a dot.
 
     value: a Study (its x, tol and the plane of its limiting derivatives are the defaults), a Slice, or f itself with
@@ -93,7 +106,7 @@ def regions(value, ax, x=None, *, basis=None, radius=None, tol=TOL):
     return ax
 
 
-def hull(elements, ax, basis=None):
+def hull(elements: Any, ax: Any, basis: ArrayLike | None = None) -> Any:
     """Draw limiting gradients as arrows from 0, their hull and its element of least norm, projected on a plane.
 
     elements: LimitingGradients, or an array (m, ...) whose elements are flattened to size n. basis: (2, n) orthonormal,
@@ -129,7 +142,7 @@ def hull(elements, ax, basis=None):
     return ax
 
 
-def study_figure(study) -> Figure:
+def study_figure(study: Any) -> Figure:
     """Regions and hull of a Study side by side, 6.9 in by 3.3 in, as a Figure of its own (no pyplot state)."""
     n, basis = study.x.size, plane_of(study)
     with rc_context(PAPER):
@@ -158,7 +171,7 @@ def study_figure(study) -> Figure:
     return figure
 
 
-def block_map(blocks, names=None, ax=None):
+def block_map(blocks: "HessianBlocks", names: Iterable[str] | None = None, ax: Any = None) -> Any:
     """Draw the Frobenius norms |H[v, w]|, and those of the Gauss-Newton and tensor parts beside them, on one log scale.
 
     blocks: a whole HessianBlocks. names: of inputs, parameters or nodes, by default all parameters. ax: three Axes, by

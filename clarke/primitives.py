@@ -6,7 +6,7 @@ with `HiddenBranch`, everything unknown with `UnsupportedPrimitive`.
 """
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,11 +62,11 @@ class Primitive:
     """`name` is its key in an operation (data, so that a Graph pickles); `call` the autograd function."""
 
     name: str
-    call: Callable
+    call: Callable[..., Any]
     kind: str
 
     @property
-    def raw(self):
+    def raw(self) -> Any:
         return getattr(self.call, "fun", self.call)
 
 
@@ -102,7 +102,7 @@ _enter("getitem", func(ArrayBox.__getitem__), "linear")
 _enter("container_take", func(SequenceBox.__getitem__), "linear")
 
 
-def smooth(call):
+def smooth(call: Callable[..., Any]) -> Callable[..., Any]:
     """Declare an autograd primitive of your own (with a VJP) twice continuously differentiable; returns it.
 
     The graph then treats it as one smooth operation. Nothing is checked: a kink inside it stays unseen. For its
@@ -117,7 +117,7 @@ def smooth(call):
     return call
 
 
-def lookup(call):
+def lookup(call: Callable[..., Any]) -> Primitive:
     """The `Primitive` behind an autograd function; `HiddenBranch` or `UnsupportedPrimitive` if there is none."""
     found = _by_call.get(call) or _by_call.get(getattr(call, "fun", None))
     if found is not None:
@@ -132,7 +132,7 @@ def lookup(call):
     )
 
 
-def named(name):
+def named(name: str) -> Primitive:
     """The `Primitive` with this key, importing a user's own ("module:qualname") where needed."""
     if name not in _by_name and ":" in name:
         module, qualname = name.split(":")
@@ -168,7 +168,14 @@ _JUMPS |= dict.fromkeys(
 # ---------------------------------------------------------------- magnitudes and degrees
 
 
-def magnitude(entry, value, args, kwargs, argnums, magnitudes):
+def magnitude(
+    entry: Primitive,
+    value: float | np.ndarray,
+    args: Any,
+    kwargs: Mapping[str, Any],
+    argnums: tuple[int, ...],
+    magnitudes: Sequence[Any],
+) -> Any:
     """Forward evaluation in absolute values: the scale against which a guard counts as zero.
 
     `magnitudes` belong to the traced arguments. |W||a| + |b| for an affine map, differences as sums, first-order
@@ -282,7 +289,7 @@ def _length(name, size, args, kwargs):
     return np.sqrt(np.mean(np.square(size), axis=axis, keepdims=keepdims))
 
 
-def degree(entry, args, argnums, degrees):
+def degree(entry: Primitive, args: tuple[Any, ...], argnums: tuple[int, ...], degrees: Sequence[float]) -> float:
     """Polynomial degree of the output in x; infinity when it is not known to be a polynomial."""
     if entry.kind in ("linear", "signed linear"):
         return max(degrees)

@@ -10,9 +10,16 @@ the dict; "repair" makes each product fit by the least change, stated in the fun
 dimensions, not the formula.
 """
 
-import numpy as np
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from .notation import Blocks, input_hessian, notation, parameter_pairs, unrolled_hessian
+import numpy as np
+from numpy.typing import NDArray
+
+from .notation import Blocks, Notation, input_hessian, notation, parameter_pairs, unrolled_hessian
+
+if TYPE_CHECKING:
+    from .network import Network
 
 
 class DimensionError(ValueError):
@@ -39,7 +46,7 @@ def _add(where, total, product):
     return total + value
 
 
-def _tabulate(pairs, block, misfit) -> dict:
+def _tabulate(pairs, block, misfit) -> dict[Any, Any]:
     """{pair: block(*pair, H)} where H(v, w) looks another block up, computing it first where needed."""
     if misfit not in ("raise", "omit", "repair"):
         raise ValueError(f'misfit is "raise", "omit" or "repair"; got {misfit!r}')
@@ -91,7 +98,7 @@ def _inverse_transposed(A):
 # ---------------------------------------------------------------- formulas (1), (2): the input Hessian
 
 
-def formula_1(network, *, misfit="raise") -> Blocks:
+def formula_1(network: "Network | Notation", *, misfit: str = "raise") -> Blocks:
     """H^f_{v,w} by formulas (1) and (2), the pseudo-inverse propagation included, for all pairs of nodes.
 
         sum_{u in Ch(v) & Ch(w)} D_{u<-v}^T H_{u,u} D_{u<-w}  +  sum_{u in Ch(v) & Ch(w)} delta_u . T^sym_{u;v,w}
@@ -140,7 +147,9 @@ def _path(n, where, path, H, repair):
     return _product(where, (f"D[{u}<-{v}]^T", n.D(u, v).T), (f"H[{u}, {z}]", H(u, z)), last)
 
 
-def lemma_1(network, *, blocks=None, misfit="raise") -> dict[tuple[str, str, str, str], np.ndarray]:
+def lemma_1(
+    network: "Network | Notation", *, blocks: Mapping[Any, Any] | None = None, misfit: str = "raise"
+) -> dict[tuple[str, str, str, str], np.ndarray]:
     """Lemma 1: D_{u<-v}^T H_{u,z} (D_{w<-z}^T)^+ for every path v -> u -> z -> w, keyed (v, u, z, w).
 
     blocks: the input Hessian H, the right one by default. Fits iff d_z = d_w; misfit="repair" takes D_{w<-z}^+,
@@ -160,7 +169,7 @@ def lemma_1(network, *, blocks=None, misfit="raise") -> dict[tuple[str, str, str
     return _tabulate(paths, block, misfit)
 
 
-def proposition_2(network, *, blocks=None) -> Blocks:
+def proposition_2(network: "Network | Notation", *, blocks: Mapping[Any, Any] | None = None) -> Blocks:
     """Proposition 2: sum_{u in Ch(v)} D_{u<-v}^T H_{u,w}, for v ->* w, v != w, without a common child.
 
     blocks: the input Hessian H, the right one by default. What is missing is exactly (K S)_{v,w}: zero for
@@ -179,7 +188,9 @@ def proposition_2(network, *, blocks=None) -> Blocks:
 # ---------------------------------------------------------------- formula (3): the parametric Hessian
 
 
-def formula_3(network, *, blocks=None, misfit="raise") -> Blocks:
+def formula_3(
+    network: "Network | Notation", *, blocks: Mapping[Any, Any] | None = None, misfit: str = "raise"
+) -> Blocks:
     """H_{theta_v, theta_w} by formula (3), for all pairs of nodes that read parameters.
 
         D_v^T H_{v,w} D_w + 1_{v=w} sum_i delta_{v,i} [T_v^theta]_i
@@ -213,7 +224,7 @@ def _formula_3(n, v, w, H, repair):
     return total
 
 
-def one_edge(n, v, w):
+def one_edge(n: Notation, v: str, w: str) -> NDArray[np.float64]:
     """The third term of formula (3), repaired: sum over u in Pa(v) & Ch(w) of M_{u,v}^T D_{u<-w} D_w."""
     total = np.zeros((len(n.rows(v)), len(n.rows(w))))
     for u in n.parents[v]:
@@ -228,7 +239,7 @@ def _against(n, where, u, v, w):
     return _product(where, (f"T[{v};{u},theta]", n.M(u, v)), (f"(D[{w}<-{u}] D_{w})^T", back.T))
 
 
-def proposition_3(network, *, blocks=None) -> Blocks:
+def proposition_3(network: "Network | Notation", *, blocks: Mapping[Any, Any] | None = None) -> Blocks:
     """Proposition 3: H_{theta,theta} = sum_a sum_b H_{theta_a,theta_b} for every parameter read by several nodes.
 
     blocks: the unrolled blocks, the right ones by default (`unrolled_hessian`). Right, while no loss reads theta
@@ -245,13 +256,13 @@ def proposition_3(network, *, blocks=None) -> Blocks:
     return found
 
 
-def readers_of(n):
+def readers_of(n: Notation) -> dict[str, list[str]]:
     """Parameter -> the nodes that read it."""
     names = [name for name in n.names if name not in n.nodes]
     return {name: [v for v in n.nodes if name in n.theta[v]] for name in names}
 
 
-def tied(n, unrolled, name, other) -> np.ndarray | None:
+def tied(n: Notation, unrolled: Mapping[tuple[str, str], np.ndarray], name: str, other: str) -> np.ndarray | None:
     """A^T H A: the sum over the nodes that read them of the parts of the unrolled blocks; None if one is missing."""
     users = readers_of(n)
     total = np.zeros((n.S(name, name).shape[0], n.S(other, other).shape[0]))
@@ -266,7 +277,7 @@ def tied(n, unrolled, name, other) -> np.ndarray | None:
 # ---------------------------------------------------------------- the algorithms
 
 
-def section_4(network, *, misfit="raise") -> Blocks:
+def section_4(network: "Network | Notation", *, misfit: str = "raise") -> Blocks:
     """The algorithm of sec. 4: the parametric Hessian by pairs of parameters, everything as printed.
 
     Input blocks start at 0 and are computed by formula (1), v in reverse topological order, for the w that have a
@@ -276,7 +287,7 @@ def section_4(network, *, misfit="raise") -> Blocks:
     `formula_1` and `formula_3`.
     """
     n, repair = notation(network), misfit == "repair"
-    H: dict = {(v, w): np.zeros_like(n.K(v, w)) for v in n.nodes for w in n.nodes}
+    H: dict[Any, Any] = {(v, w): np.zeros_like(n.K(v, w)) for v in n.nodes for w in n.nodes}
     if n.out is not None:
         H[n.out, n.out] = n.loss_part[n.at[n.out], n.at[n.out]]
 
@@ -304,7 +315,7 @@ def section_4(network, *, misfit="raise") -> Blocks:
     return by_name(n, unrolled, sharing=True)
 
 
-def algorithm_1(network) -> Blocks:
+def algorithm_1(network: "Network | Notation") -> Blocks:
     """ComputeInputHessian (Algorithm 1) called on every pair of nodes, nothing computed before.
 
     The direct loss block, the common children, and both one-sided sums, over Ch(v) minus Ch(w) and Ch(w) minus Ch(v).
@@ -334,7 +345,9 @@ def _algorithm_1(n, v, w, H):
     return total
 
 
-def algorithm_2(network, *, blocks=None, misfit="raise") -> Blocks:
+def algorithm_2(
+    network: "Network | Notation", *, blocks: Mapping[Any, Any] | None = None, misfit: str = "raise"
+) -> Blocks:
     """ComputeParameterHessian (Algorithm 2) on all pairs of nodes that read parameters.
 
     D_v^T H_{v,w} D_w, the second derivatives in theta_v for v = w (with slice i, as in Algorithm 1), and for w -> u
@@ -360,7 +373,7 @@ def _algorithm_2(n, v, w, H, repair):
     return total
 
 
-def algorithm_3(network, *, misfit="raise") -> Blocks:
+def algorithm_3(network: "Network | Notation", *, misfit: str = "raise") -> Blocks:
     """FullHessianComputation (Algorithm 3): H_{theta_v, theta_w} for all pairs of nodes that read parameters.
 
     Blocks of nodes the loss reads are the direct second derivatives and count as computed, so that nothing their
@@ -391,7 +404,7 @@ def algorithm_3(network, *, misfit="raise") -> Blocks:
     return _tabulate(parameter_pairs(n), block, misfit)
 
 
-def by_name(n, unrolled, *, sharing) -> Blocks:
+def by_name(n: Notation, unrolled: Mapping[tuple[str, str], np.ndarray], *, sharing: bool) -> Blocks:
     """Blocks by pairs of nodes as blocks by pairs of parameters; of a parameter with several readers only what is
     assembled: the diagonal block with `sharing`, else nothing."""
     users, found = readers_of(n), {}

@@ -7,16 +7,18 @@ these and return the Axes, legible at the width of a column (3.4 in).
 [Z75] Zaslavsky. Facing up to arrangements. Mem. Amer. Math. Soc. 154 (1975).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from math import comb
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from . import selections
 from .fan import Fan
-from .graph import from_function, run
+from .graph import Graph, from_function, run
 from .kinks import TOL
 from .limiting import limiting_hessian, limiting_hessians
 from .plots import BLUE, GREY, INK, ORANGE
@@ -61,11 +63,13 @@ class EigenvalueBand:
     kinked: np.ndarray
     complete: np.ndarray
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _freeze(self)
 
 
-def eigenvalue_band(f, points, *, kinks=True, tol=TOL) -> EigenvalueBand:
+def eigenvalue_band(
+    f: Callable[..., Any] | Graph, points: ArrayLike, *, kinks: bool = True, tol: float = TOL
+) -> EigenvalueBand:
     """Least and largest eigenvalue of the generalized Hessian of f along a path.
 
     f: an autograd.numpy function (n,) -> scalar, or a Graph. points: (T, n), T >= 2, a path of segments; a segment
@@ -128,7 +132,7 @@ def _kink_between(graph, a, b, tol):
     return None if min(low, 1 - high) < tol else a + high * (b - a)
 
 
-def band(value: EigenvalueBand, ax):
+def band(value: EigenvalueBand, ax: Any) -> Any:
     """Draw an `EigenvalueBand`: the interval as a band, a bar at every kink; incomplete ones hollow."""
     at = np.repeat(value.at, 2)  # what one meets coming, then what one meets leaving: steps at kinks
     low, high = np.stack([value.before, value.after], axis=1).reshape(-1, 2).T
@@ -158,7 +162,7 @@ class PerformanceProfile:
     names: tuple[str, ...]
     ratios: np.ndarray
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _freeze(self)
 
     def share(self, name: str, tau: float) -> float:
@@ -168,7 +172,7 @@ class PerformanceProfile:
         return float(np.mean(self.ratios[:, self.names.index(name)] <= tau))
 
 
-def performance_profile(costs, names: Sequence[str]) -> PerformanceProfile:
+def performance_profile(costs: ArrayLike, names: Sequence[str]) -> PerformanceProfile:
     """The performance profile of costs (problems, solvers), positive; nan or inf where a solver failed.
 
     ValueError on other shapes, on costs that are not positive, and on names that do not fit.
@@ -185,7 +189,7 @@ def performance_profile(costs, names: Sequence[str]) -> PerformanceProfile:
     return PerformanceProfile(tuple(names), ratios)
 
 
-def profile(value: PerformanceProfile, ax):
+def profile(value: PerformanceProfile, ax: Any) -> Any:
     """Draw a `PerformanceProfile` as steps on a logarithmic axis."""
     finite = value.ratios[np.isfinite(value.ratios)]
     last = 1.2 * max(finite.max(initial=1.0), 2.0)
@@ -217,7 +221,7 @@ class PatternCounts:
     patterns: np.ndarray
     bound: tuple[int, ...]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _freeze(self)
 
 
@@ -237,7 +241,7 @@ def pattern_counts(fans: Sequence[Fan]) -> PatternCounts:
     return PatternCounts(kinks, dimension, patterns, bound)
 
 
-def counts(value: PatternCounts, ax):
+def counts(value: PatternCounts, ax: Any) -> Any:
     """Draw `PatternCounts`: patterns against kinks as dots, the bound as a line for each dimension, logarithmic."""
     for k, n in enumerate(sorted(set(value.dimension.tolist()))):
         here = value.dimension == n

@@ -74,14 +74,14 @@ class MinNormElement:
     complete: bool
     reason: str
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         used, state = int(np.count_nonzero(self.weights)), "complete" if self.complete else "of an incomplete set"
         return (
             f"MinNormElement(distance={self.distance:.6g}, gap={self.gap:.1e}, {used} of {len(self.weights)} weights, "
             f"method={self.method!r}, {state})"
         )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _freeze(self, "element", "weights")
 
 
@@ -101,7 +101,7 @@ class BlockwiseMinNorm:
     complete: bool
     reason: str
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _freeze(self, "element")
 
 

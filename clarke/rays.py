@@ -5,16 +5,18 @@ finitely many quadratics, and its slope of finitely many lines: the zero of the 
 as both lie on one piece, and halving the bracket brings them there.
 """
 
+from typing import Any
+
 import numpy as np
 
 from . import selections
-from .graph import pullback, run
+from .graph import Graph, pullback, run
 
 EXACT = 1e-14  # slope at the minimum, relative to the slope at the start
 FURTHEST, NEAREST = 2.0**20, 2.0**-40  # in units of the step
 
 
-def piecewise_quadratic(graph) -> bool:
+def piecewise_quadratic(graph: Any) -> bool:
     """Is every piece of a scalar Graph a polynomial of degree at most 2? False where no degree is known.
 
     Guards may be anything polynomial: along a ray they vanish finitely often.
@@ -22,14 +24,14 @@ def piecewise_quadratic(graph) -> bool:
     return graph.output is None or graph.degrees[graph.program.output] <= 2
 
 
-def slope_along(graph, x, d) -> float:
+def slope_along(graph: Graph, x: np.ndarray, d: np.ndarray) -> float:
     """The slope along d at x of the piece of f in force there."""
     with np.errstate(all="ignore"):
         tape = run(graph, x, lambda i, op, args, sizes: selections.natural_branch(op.name, args, op.kwargs))
         return float(pullback(graph, tape, {graph.program.output: np.ones(graph.shape)})[0] @ d)
 
 
-def exact_step(graph, x, d, start) -> tuple[float, int] | None:
+def exact_step(graph: Graph, x: np.ndarray, d: np.ndarray, start: float) -> tuple[float, int] | None:
     """(t, slopes taken): t > 0 where the slope of f along x + t d, negative at the start, stops being so.
 
     A local minimum along the ray; a kink, where the slope jumps. start: the slope at t = 0. None where the slope is

@@ -7,6 +7,7 @@ ValueError.
 import json
 import math
 import warnings
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.lib import format as npy
 HEADER = 10_000  # bytes of a .npy header that are read; ours have 128
 
 
-def read_array(path) -> np.ndarray:
+def read_array(path: str | PathLike[str]) -> np.ndarray:
     """The array of real numbers in a file, read by its suffix; any shape.
 
     .npy: written by numpy.save. .csv: rows of numbers with commas between them. .json: nested lists of numbers.

@@ -7,9 +7,12 @@ a point inside a facet are zero on all of it, since they keep their sign on the 
 lies across each facet. The nearest kink is the foot of the perpendicular on the nearest facet, which is on it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 
 from .graph import Graph, Tape, point, pullback, require_same_value, unit_of
@@ -55,7 +58,7 @@ class Region:
     interior: np.ndarray
     _graph: Graph = field(repr=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("A", "b", "jacobian", "offset", "interior"):
             array = np.array(getattr(self, name), dtype=float)
             array.flags.writeable = False
@@ -66,11 +69,11 @@ class Region:
         """The radius of the largest ball around `interior` without a kink; |boundary_point(f, interior) - interior|."""
         return float(np.min(self.b - self.A @ self.interior, initial=np.inf))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Region({len(self.A)} facets in R^{self.interior.size}, {len(self.pattern)} guards)"
 
 
-def region(f, x, *, tol=TOL) -> Region:
+def region(f: Callable[..., Any] | Graph, x: ArrayLike, *, tol: float = TOL) -> Region:
     """The linear region of a piecewise-linear f around x.
 
     f: autograd.numpy function of one flat array (n,), or a Graph; x (n,). A facet narrower than about 1e-9 of the
@@ -88,7 +91,7 @@ def region(f, x, *, tol=TOL) -> Region:
     return _region(graph, x, branches, tol)
 
 
-def neighbors(region) -> tuple[Region, ...]:
+def neighbors(region: Region) -> tuple[Region, ...]:
     """The regions across the facets of `region`, in the order of its rows.
 
     All guards that vanish on a facet are decided anew beyond it. Raises ValueError for a facet too thin to be crossed.
@@ -100,7 +103,9 @@ def neighbors(region) -> tuple[Region, ...]:
     return tuple(_across(region, piece, rows, units, k) for k in range(len(region.b)))
 
 
-def boundary_point(f, x, direction=None, *, tol=TOL) -> np.ndarray:
+def boundary_point(
+    f: Callable[..., Any] | Graph, x: ArrayLike, direction: ArrayLike | None = None, *, tol: float = TOL
+) -> np.ndarray:
     """The first kink x + t direction, t > 0, or without a direction the point of a kink nearest to x; (n,).
 
     f: autograd.numpy function of one flat array (n,), piecewise smooth, or a Graph; x (n,). Solved to rounding, so that

@@ -8,16 +8,20 @@ in `notes`; what was computed from an incomplete list says so.
 import re
 import textwrap
 import warnings
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from math import isfinite
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .audit import Audit, check_ad
 from .fan import MAX_CHAMBERS, Fan
 from .graph import Graph, from_function, point
-from .kinks import TOL, germ
+from .kinks import TOL, Kink, germ
 from .limiting import (
     LimitingGradients,
     LimitingHessians,
@@ -63,7 +67,7 @@ class Study:
     notes: tuple[str, ...] = ()
 
     @property
-    def kinks(self):
+    def kinks(self) -> tuple[Kink, ...]:
         return self.fan.kinks
 
     @property
@@ -84,12 +88,12 @@ class Study:
             return True
         return False if self.fan.complete else None
 
-    def __str__(self):
+    def __str__(self) -> str:
         return "\n".join(_lines(self))
 
     __repr__ = __str__  # what a notebook shows
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """The study as JSON has it: dicts with string keys, lists, strings, numbers, booleans and None.
 
         Derivatives are listed under "values" where there are at most 64 distinct ones of at most 64 entries; otherwise
@@ -97,7 +101,7 @@ class Study:
         """
         return _as_dict(self)
 
-    def plot(self, ax=None):
+    def plot(self, ax: Any = None) -> Any:
         """With no Axes a Figure, regions beside hull; else the regions, drawn on ax, which is returned.
 
         ImportError names the extra where matplotlib is missing.
@@ -106,12 +110,21 @@ class Study:
 
         return plots.study_figure(self) if ax is None else plots.regions(self, ax)
 
-    def to_html(self, path) -> None:
+    def to_html(self, path: str | PathLike[str]) -> None:
         """Write one self-contained HTML page: the report, tables, a slice whose regions answer when pointed at."""
         Path(path).write_text(page(self), encoding="utf-8")
 
 
-def study(f, x, *, output=None, tol=TOL, name=None, max_chambers=MAX_CHAMBERS, mapper=map) -> Study:
+def study(
+    f: Callable[..., Any] | Graph,
+    x: ArrayLike,
+    *,
+    output: Callable[..., Any] | Graph | None = None,
+    tol: float = TOL,
+    name: str | None = None,
+    max_chambers: int = MAX_CHAMBERS,
+    mapper: Callable[..., Any] = map,
+) -> Study:
     """Everything about f at x, as a value that prints as a report.
 
     f: an autograd.numpy function of one flat array (n,), or a Graph; scalar, or vector-valued, of which only the
@@ -227,7 +240,7 @@ def _kink_lines(study):
     yield from _row("  next", f"|guard| = {margin:.3g} of its scale" if isfinite(margin) else "no other guard")
 
 
-def by_unit(kinks) -> dict:
+def by_unit(kinks: Iterable[Kink]) -> dict[Any, Any]:
     """(node or operation of the graph, operation as written) -> names of its kinks, in order."""
     groups = {}
     for kink in kinks:
@@ -356,7 +369,7 @@ def _as_dict(study):
     }
 
 
-def audit_dict(audit) -> dict:
+def audit_dict(audit: Audit) -> dict[str, Any]:
     """An Audit as JSON has it."""
     return {
         "backend": audit.backend,

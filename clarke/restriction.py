@@ -12,9 +12,10 @@ breaks that identity.
 import math
 from functools import partial
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import compiled
 from .halfspaces import ROUNDING, min_norm_direction
@@ -29,11 +30,12 @@ PIECES = 16  # parts of the work handed to a mapper where there may be many cell
 class TooManyChambers(RuntimeError):
     """The enumeration passed max_chambers; `count` chambers are known to exist by then."""
 
-    def __init__(self, count: int, limit: int):
+    def __init__(self, count: int, limit: int) -> None:
         super().__init__(count, limit)
-        self.count, self.limit = count, limit
+        self.count: int = count
+        self.limit: int = limit
 
-    def __str__(self):
+    def __str__(self) -> str:
         return (
             f"at least {self.count} chambers, more than max_chambers={self.limit}; raise "
             "max_chambers, or ask for fewer hyperplanes or a smaller cone"
@@ -43,23 +45,23 @@ class TooManyChambers(RuntimeError):
 LETTERS = 52  # in a word: a float holds the bits of so many signs exactly
 
 
-def word_count(rows):
+def word_count(rows: int) -> int:
     return -(-max(rows, 1) // LETTERS)
 
 
-def words(bits):
+def words(bits: np.ndarray) -> NDArray[np.float64]:
     """(k, N) booleans as (word_count(k), N) floats, which compare like the columns from the first letter on."""
     if len(bits) <= LETTERS:
         return np.ldexp(1.0, np.arange(len(bits) - 1, -1, -1))[None] @ bits
     return np.vstack([words(bits[a : a + LETTERS]) for a in range(0, len(bits), LETTERS)])
 
 
-def lexicographic(words):
+def lexicographic(words: np.ndarray) -> np.ndarray:
     """The order of the columns."""
     return np.argsort(words[0]) if len(words) == 1 else np.lexsort(words[::-1])
 
 
-def independent_first(rows, fence):
+def independent_first(rows: np.ndarray, fence: int) -> np.ndarray:
     """An order of the rows with hyperplanes far from the span of those before moved up, which saves recursion."""
     rest, early = rows.copy(), []
     for _ in range(rows.shape[1]):
@@ -89,7 +91,9 @@ class Flats(NamedTuple):
     loud: float = compiled.LOUD
 
 
-def float_route(fence, rows, isotropic, tol, limit, run, loud=compiled.LOUD):
+def float_route(
+    fence: np.ndarray, rows: np.ndarray, isotropic: bool, tol: float, limit: int, run: Any, loud: float = compiled.LOUD
+) -> tuple[NDArray[np.float64], tuple[Any, ...]]:
     """Homogeneous witnesses (m, N) and doubts, in raw position or in isotropic position."""
     every = np.vstack([fence, rows])
     basis = position(every, isotropic)
@@ -98,7 +102,7 @@ def float_route(fence, rows, isotropic, tol, limit, run, loud=compiled.LOUD):
     noise = ROUNDING * (np.linalg.norm(basis, 2) if isotropic else 1) / length.T  # orthonormal, if not isotropic
     flats = Flats((moved / length)[None], noise, np.zeros((1, basis.shape[1])), len(fence), loud)
     seed = int.from_bytes(blake2b(every.tobytes(), digest_size=8).digest(), "little")
-    doubts: tuple = ()
+    doubts: tuple[Any, ...] = ()
     if basis.shape[1] > 2:
         flats, _, doubts = _tidy(flats, tol)
         if len(flats.rows):
@@ -127,7 +131,7 @@ def _depth_first(flats, tol, limit, seed):
     return found.points if found.status == compiled.SETTLED else None
 
 
-def position(rows, isotropic):
+def position(rows: np.ndarray, isotropic: bool) -> NDArray[np.float64]:
     """Coordinates (N, d), d >= 2, of the span of the rows.
 
     Isotropic: unit rows with sum u u^T nearly a multiple of the identity, which chambers, invariant
@@ -329,7 +333,7 @@ class _Pool(NamedTuple):
     move: np.ndarray
     key: np.ndarray
     cells: np.ndarray
-    doubts: tuple
+    doubts: tuple[Any, ...]
 
 
 def _restricted(flats, f, j):

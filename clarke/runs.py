@@ -4,14 +4,19 @@ Their derivatives are formed together, by closed forms that broadcast over nodes
 solved as banded unit triangular systems: what a chain of thousands of narrow layers costs is then LAPACK's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import lapack
 
 from .local import Local, broadcasts, local
+
+if TYPE_CHECKING:
+    from .network import Network
 
 SHORTEST = 8  # steps that make a run
 NARROW = 16  # entries of the state of a run, a sample: with more, each step is work enough by itself
@@ -36,7 +41,7 @@ class Run:
     links: np.ndarray
 
     @cached_property
-    def bands(self):
+    def bands(self) -> NDArray[np.float64]:
         """I - (links below the diagonal) of each sample, as LAPACK stores unit lower triangles with a band."""
         m, n, d, _ = self.links.shape
         found = np.zeros((n, m, d, 2 * d))
@@ -44,7 +49,7 @@ class Run:
         found[:, :-1, columns, d + rows - columns] = -self.links[1:].swapaxes(0, 1)
         return found.reshape(n, m * d, 2 * d)
 
-    def along(self, given, transposed=False):
+    def along(self, given: Any, transposed: bool = False) -> NDArray[np.float64]:
         """dz with dz_l = links_l dz_{l-1} + given_l, dz_0 = 0; or c with c_l = links_{l+1}^T c_{l+1} + given_l.
         given (R, m, *shape).
         """
@@ -55,7 +60,7 @@ class Run:
             found[k] = lapack.dtbtrs(band.T, columns[k], uplo="L", trans="T" if transposed else "N", diag="U")[0]
         return found.reshape(n, m, d, -1).transpose(3, 1, 0, 2).reshape(given.shape)
 
-    def gathered(self, known, names):
+    def gathered(self, known: Mapping[str, np.ndarray], names: Iterable[str]) -> NDArray[np.float64] | None:
         """The arrays (R, ...) of the names as one (R, m, ...), zero where absent; None if all are absent."""
         found = [known.get(name) for name in names]
         sample = next((array for array in found if array is not None), None)
@@ -64,12 +69,12 @@ class Run:
         nothing = np.zeros(sample.shape)
         return _stacked([nothing if array is None else array for array in found]).swapaxes(0, 1)
 
-    def adjoints(self, lin):
+    def adjoints(self, lin: Any) -> NDArray[np.float64]:
         """Those of the nodes, (m, *shape)."""
         return _stacked([lin.adjoints[name] for name in self.names])
 
 
-def runs_among(network, steps, leaves):
+def runs_among(network: "Network", steps: Sequence[Any], leaves: Mapping[str, str]) -> tuple[Any, ...]:
     """The runs among the steps."""
     found, start = [], 0
     for k in range(1, len(steps) + 1):
@@ -118,7 +123,7 @@ def _stacked(arrays):
     return np.concatenate(arrays, axis=None).reshape(len(arrays), *arrays[0].shape)
 
 
-def adjoints_along(run, adjoints):
+def adjoints_along(run: Run, adjoints: Any) -> None:
     given = {name: adjoints[name][None] for name in run.names if name in adjoints}
     c = run.along(run.gathered(given, run.names), transposed=True)
     adjoints.update(zip(run.names, c[0], strict=True))
@@ -146,7 +151,7 @@ def _handed_down(run, c, rows, wanted=None, bent=None):
                 rows[name] = row if name not in rows else rows[name] + row
 
 
-def tangents_along(run, moving):
+def tangents_along(run: Run, moving: Mapping[str, np.ndarray]) -> None:
     given = run.gathered(moving, run.names)
     for i, names in run.leaves.items():
         t = run.gathered(moving, names)
@@ -163,7 +168,9 @@ def tangents_along(run, moving):
         moving.update(zip(run.names, run.along(given).swapaxes(0, 1), strict=True))
 
 
-def curvature_along(lin, run, moving, rows, above, wanted):
+def curvature_along(
+    lin: Any, run: Any, moving: Mapping[str, np.ndarray], rows: Any, above: set[str], wanted: set[str]
+) -> None:
     read = {run.chain: (run.before, *run.names[:-1]), **run.leaves}
     t = {i: run.gathered(moving, names) for i, names in read.items()}
     delta = run.adjoints(lin)
@@ -189,7 +196,7 @@ def curvature_along(lin, run, moving, rows, above, wanted):
             rows.update({name: row for name, row in zip(run.names, c.swapaxes(0, 1), strict=True) if name in wanted})
 
 
-def joined(total, part):
+def joined(total: np.ndarray | None, part: np.ndarray) -> Any:
     """total + part, the shorter one padded with zero columns; total may be None. Neither is changed."""
     if total is None:
         return part

@@ -1,8 +1,9 @@
 """How far estimates of layer traces scatter: variances in closed form, the probe count, the bias of unrolling."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import inf, nan
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,14 @@ from .traces import count_of, kurtosis_of, layer_traces, names_of
 # ---------------------------------------------------------------- sharing
 
 
-def unrolling_bias(network, *, names=None, pattern=None, weights=None, tol=TOL) -> dict:
+def unrolling_bias(
+    network: Network,
+    *,
+    names: Iterable[str] | None = None,
+    pattern: str | None = None,
+    weights: Mapping[str, float] | None = None,
+    tol: float = TOL,
+) -> dict[Any, Any]:
     """name -> sum_a tr H_{aa} - tr H = - sum_{a != b} tr H_{ab}, a and b running over the places where it is used.
 
     The bias of a trace estimator that gives every use of a shared parameter a copy of its own [BK26]; either sign, and
@@ -37,7 +45,7 @@ def unrolling_bias(network, *, names=None, pattern=None, weights=None, tol=TOL) 
     return bias
 
 
-def unrolled(network, names):
+def unrolled(network: Network, names: Iterable[str]) -> tuple[Network, dict[str, list[Any]]]:
     """(the network with a copy of each of the names for every use, name -> the names of its copies)."""
     free, copies = Network(), {name: [] for name in names}
     taken = set(network.dag.nodes)
@@ -77,7 +85,13 @@ def unrolled(network, names):
 
 
 def trace_variance(
-    blocks, names=None, *, distribution="rademacher", kurtosis=None, probes=1, per_layer=False
+    blocks: HessianBlocks,
+    names: Iterable[str] | None = None,
+    *,
+    distribution: str = "rademacher",
+    kurtosis: float | None = None,
+    probes: int = 1,
+    per_layer: bool = False,
 ) -> np.ndarray:
     """(k, k): the covariances of Hutchinson's estimates of the traces of k parameters, at a fixed Hessian.
 
@@ -120,20 +134,20 @@ class ProbeCount:
     probe: float
     critical: float
 
-    def variance(self, probes):
+    def variance(self, probes: int) -> float:
         """The total variance with so many probes."""
         return self.sampling + self.probe / probes
 
 
 def probe_count(
-    samples: Iterable,
-    name,
+    samples: Iterable[Any],
+    name: str,
     *,
-    batch_size,
-    replacement=True,
-    distribution="rademacher",
-    kurtosis=None,
-    per_layer=False,
+    batch_size: int,
+    replacement: bool = True,
+    distribution: str = "rademacher",
+    kurtosis: float | None = None,
+    per_layer: bool = False,
 ) -> ProbeCount:
     """K* for the trace of one layer, from the Hessians of the loss on single samples.
 

@@ -13,19 +13,24 @@ Realized: an arc x + t d + t^2 e, or a direction, along which all h_j > 0 at fiv
 Otherwise undecided, and said so.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.linalg
 import scipy.optimize
+from numpy.typing import ArrayLike, NDArray
 
 from . import selections
 from .graph import gradient, hessian, run, unit_of
 from .halfspaces import strict_direction
-from .kinks import text
+from .kinks import Stage, text
 from .primitives import NotPiecewiseSmooth
 from .restriction import TooManyChambers
+
+if TYPE_CHECKING:
+    from .skeleton import Skeleton
 
 RADII = (0.5, 0.1, 1e-2)  # of the random points at which identities are checked, relative to max(1, |x|)
 _STEPS = (1e-2, 1e-3, 1e-4, 1e-6, 1e-8)  # of an arc, in the same unit
@@ -39,7 +44,7 @@ class Condition:
     """orientation * (sum of the terms of operation `position`) > 0; orientation 0 asks nothing."""
 
     position: int
-    terms: tuple
+    terms: tuple[Any, ...]
     orientation: int
 
 
@@ -102,7 +107,7 @@ def _tape(skel, signs, y):
     return tape
 
 
-def pattern_at(skel, y):
+def pattern_at(skel: "Skeleton", y: np.ndarray) -> np.ndarray:
     """Signs of the ties at a point y near x: the letters of the piece that f takes there (0 where a guard is 0)."""
     here = skel.germ
     signs = np.zeros(len(here.kinks), dtype=int)
@@ -161,7 +166,7 @@ def _points_near(skel, count, seed=0):
 # ---------------------------------------------------------------- the identity that makes first order exact
 
 
-def relations_persist(skel, signs) -> bool:
+def relations_persist(skel: "Skeleton", signs: np.ndarray) -> bool:
     """Do the linear relations between the guards' gradients on this chamber hold for the guards themselves?
 
     Checked to rounding at six random points around x, far ones included; mute letters are the relation h_j = 0.
@@ -182,7 +187,9 @@ def relations_persist(skel, signs) -> bool:
 # ---------------------------------------------------------------- the search, letter by letter
 
 
-def search(skel, first_order, max_chambers):
+def search(
+    skel: "Skeleton", first_order: Mapping[tuple[int, ...], np.ndarray], max_chambers: int
+) -> tuple[dict[tuple[Any, ...], NDArray[np.float64]], list[str], str]:
     """(witness of every realized pattern, undecided prefixes, reason), deciding each letter under its prefix.
 
     first_order: signs -> witness; a prefix of one of these without mute letters needs no search.
@@ -477,7 +484,9 @@ def _verified(skel, prefix, path, orientation, d, e):
     return positive[0] if len(positive) >= 3 else None
 
 
-def onto_facet(skel, signs, normal, start):
+def onto_facet(
+    skel: "Skeleton", signs: np.ndarray, normal: np.ndarray, start: np.ndarray
+) -> NDArray[np.float64] | None:
     """The point start + c * normal on the facet of this pattern with that normal at x, by chord steps; None if lost.
 
     Guards that share the normal must vanish together there (otherwise the facet at x opens into a thin chamber), and
@@ -505,7 +514,9 @@ def onto_facet(skel, signs, normal, start):
     return y if np.all(met) and np.all(holds[~on]) else None
 
 
-def settle(skel, stage, prefix, letters, first, generic):
+def settle(
+    skel: "Skeleton", stage: Stage, prefix: Any, letters: np.ndarray, first: ArrayLike, generic: np.ndarray
+) -> np.ndarray:
     """Letters of a two-way stage along a direction, those with zero gradient looked at beyond first order."""
     letters = np.array(letters, dtype=int)
     flat = np.flatnonzero(letters == 0)
@@ -531,7 +542,14 @@ def _signs_along(skel, prefix, conditions, first, generic):
     return signs
 
 
-def settle_members(skel, stage, prefix, compare, first, generic):
+def settle_members(
+    skel: "Skeleton",
+    stage: Stage,
+    prefix: Sequence[Any] | np.ndarray,
+    compare: np.ndarray,
+    first: ArrayLike,
+    generic: np.ndarray,
+) -> np.ndarray:
     """compare (k, k): signs of differences of tied members along a direction, zeros looked at beyond first order."""
     members = stage.ties.members
     pairs = [(a, b) for a in range(len(members)) for b in range(a) if compare[a, b] == 0]

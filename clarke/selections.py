@@ -5,14 +5,17 @@ only the choice of that entry changes. A `Branch` is one such choice, written as
 linear map whose adjoint is exact and can be differentiated again, so no derivative is ever taken through a kink.
 """
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
+from typing import Any
 
 import autograd.numpy as anp
 import numpy as np
 from autograd.extend import defvjp, defvjp_argnum, primitive
 from autograd.numpy.numpy_boxes import ArrayBox
+from numpy.typing import ArrayLike, NDArray
 
 PIECEWISE = frozenset({"abs", "max", "maximum", "min", "minimum", "sort", "where"})
 SELECTIONS = PIECEWISE | {"mask"}  # a mask chooses by a constant, so it has pieces and no kinks
@@ -22,7 +25,7 @@ SELECTIONS = PIECEWISE | {"mask"}  # a mask chooses by a constant, so it has pie
 
 
 @primitive
-def where_primitive(guard, a, b):
+def where_primitive(guard: ArrayLike, a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
     """`where` without its check; what the recorder meets."""
     return np.where(np.asarray(guard) >= 0, a, b)
 
@@ -50,7 +53,7 @@ defvjp(
 )
 
 
-def where(guard, a, b):
+def where(guard: ArrayLike, a: ArrayLike, b: ArrayLike) -> Any:
     """a where guard >= 0, b where guard < 0, elementwise with broadcasting; traceable.
 
     A continuous selection: a and b must agree wherever guard is zero. That is checked where it can be, on concrete
@@ -64,7 +67,7 @@ def where(guard, a, b):
     return where_primitive(guard, a, b)
 
 
-def require_agreement(a, b, slack):
+def require_agreement(a: np.ndarray, b: np.ndarray, slack: np.ndarray) -> None:
     """ValueError unless |a - b| <= slack: the two sides of a `where` must meet on its guard's zero set."""
     off = np.abs(a - b) > slack
     if np.any(off):
@@ -84,9 +87,9 @@ class Branch:
     `wires[k] = (out, entry, coef)` for each argument k; `shapes[k]` the argument's shape; `shape` the output's.
     """
 
-    shape: tuple
-    shapes: tuple
-    wires: tuple
+    shape: tuple[int, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    wires: tuple[Any, ...]
 
 
 @primitive
@@ -109,7 +112,7 @@ defvjp(_take, lambda ans, a, branch, k: lambda g: _put(g, branch, k), argnums=(0
 defvjp(_put, lambda ans, g, branch, k: lambda a: _take(a, branch, k), argnums=(0,))
 
 
-def joined(branch, args, *, unsigned=False):
+def joined(branch: Branch, args: Any, *, unsigned: bool = False) -> NDArray[np.float64]:
     """The branch applied to plain arrays; unsigned: with the absolute values of its coefficients."""
     result = np.zeros(prod(branch.shape))
     for a, (out, entry, coef) in zip(args, branch.wires, strict=True):
@@ -127,18 +130,18 @@ def _join(branch, *args):
 defvjp_argnum(_join, lambda argnum, ans, args, kwargs: lambda g: _put(g, args[0], argnum - 1))
 
 
-def chosen(branch, args):
+def chosen(branch: Branch, args: Any) -> NDArray[Any]:
     """The branch applied to its arguments; differentiable to any order."""
     return _join(branch, *args)
 
 
-def pull(branch, k, g):
+def pull(branch: Branch, k: int, g: NDArray[Any] | float) -> NDArray[Any]:
     """The branch's adjoint into argument k; differentiable to any order."""
     return _put(g, branch, k)
 
 
 @primitive
-def place(base, values, entries):
+def place(base: float | np.ndarray, values: np.ndarray, entries: np.ndarray) -> NDArray[np.float64]:
     """base with `values` written at the flat `entries`, where base is zero; the injection of kink outputs."""
     result = np.array(base)
     result.reshape(-1)[entries] = values
@@ -167,29 +170,29 @@ class TwoWayTies:
     """
 
     outs: np.ndarray
-    guard_terms: tuple
-    plus: tuple
-    minus: tuple
+    guard_terms: tuple[Any, ...]
+    plus: tuple[Any, ...]
+    minus: tuple[Any, ...]
     guards: np.ndarray
     scales: np.ndarray
 
     @property
-    def letters(self):
+    def letters(self) -> int:
         return len(self.outs)
 
     @property
-    def entries(self):
+    def entries(self) -> list[tuple[int, str]]:
         return [(int(out), "") for out in self.outs]
 
-    def letters_of(self, flats):
+    def letters_of(self, flats: Sequence[np.ndarray]) -> np.ndarray:
         """The signs at a point where the arguments have these flat values."""
         return np.sign(_combine(self.guard_terms, flats)).astype(int)
 
-    def constraints(self, signs):
+    def constraints(self, signs: np.ndarray) -> tuple[tuple[tuple[Any, ...], ...], np.ndarray]:
         """(terms, orientation): on the piece of these signs, orientation * (the terms' sum) >= 0, 0 where mute."""
         return self.guard_terms, np.asarray(signs)
 
-    def pieces(self, signs):
+    def pieces(self, signs: ArrayLike) -> Iterator[tuple[np.ndarray, int, np.ndarray, NDArray[np.float64]]]:
         """Wires (out, argument, entry, coef) of the pieces that the signs choose."""
         up = np.asarray(signs) >= 0
         for side, mask in ((self.plus, up), (self.minus, ~up)):
@@ -209,30 +212,30 @@ class ExtremumTie:
     scales: np.ndarray
 
     @property
-    def letters(self):
+    def letters(self) -> int:
         return len(self.members)
 
     @property
-    def entries(self):
+    def entries(self) -> list[tuple[int, str]]:
         return [(self.out, f"#{int(m)}") for m in self.members]
 
-    def letters_of(self, flats):
+    def letters_of(self, flats: Sequence[np.ndarray]) -> np.ndarray:
         """The signs at a point where the argument has these flat values."""
         values = self.side * flats[0][self.members]
         best = values == values.max()
         return np.where(best, 1 if best.sum() == 1 else 0, -1)
 
-    def winner(self, signs):
+    def winner(self, signs: np.ndarray) -> int:
         return int(np.argmax(np.asarray(signs)))
 
-    def constraints(self, signs):
+    def constraints(self, signs: np.ndarray) -> tuple[tuple[tuple[Any, ...], tuple[Any, ...]], np.ndarray]:
         w = self.winner(signs)
         others = np.delete(self.members, w)
         one = self.side * np.ones(len(others))
         terms = (0, np.repeat(self.members[w], len(others)), one), (0, others, -one)
         return terms, (np.delete(np.asarray(signs), w) < 0).astype(int)
 
-    def pieces(self, signs):
+    def pieces(self, signs: np.ndarray) -> Iterator[tuple[np.ndarray, int, np.ndarray, NDArray[np.float64]]]:
         yield np.array([self.out]), 0, self.members[[self.winner(signs)]], np.ones(1)
 
 
@@ -246,24 +249,24 @@ class SortTie:
     scales: np.ndarray
 
     @property
-    def letters(self):
+    def letters(self) -> int:
         return len(self.comparators)
 
     @property
-    def comparators(self):
+    def comparators(self) -> list[tuple[int, int]]:
         m = len(self.members)
         return [(i, i + 1) for sweep in range(m - 1) for i in range(m - 1 - sweep)]
 
     @property
-    def entries(self):
+    def entries(self) -> list[tuple[int, str]]:
         return [(int(self.outs[i]), f"<>{int(self.outs[j])}#{c}") for c, (i, j) in enumerate(self.comparators)]
 
-    def letters_of(self, flats):
+    def letters_of(self, flats: Sequence[np.ndarray]) -> np.ndarray:
         """The signs at a point where the argument has these flat values."""
         values = flats[0][self.members]
         return np.array(self.signs(lambda a, b: np.sign(values[a] - values[b])), dtype=int)
 
-    def order(self, signs):
+    def order(self, signs: np.ndarray) -> list[int]:
         """wire -> member after the exchanges that the signs ask for (a prefix of the letters is enough)."""
         wires = list(range(len(self.members)))
         for sign, (i, j) in zip(signs, self.comparators, strict=False):
@@ -271,7 +274,7 @@ class SortTie:
                 wires[i], wires[j] = wires[j], wires[i]
         return wires
 
-    def signs(self, compare):
+    def signs(self, compare: Callable[..., Any]) -> list[int]:
         """The letters when compare(a, b) is the sign of member a minus member b."""
         wires, signs = list(range(len(self.members))), []
         for i, j in self.comparators:
@@ -280,7 +283,7 @@ class SortTie:
                 wires[i], wires[j] = wires[j], wires[i]
         return signs
 
-    def constraints(self, signs):
+    def constraints(self, signs: np.ndarray) -> tuple[tuple[tuple[Any, ...], tuple[Any, ...]], np.ndarray]:
         """One row a comparator: the two members it met, in the order it met them."""
         wires, first, second = list(range(len(self.members))), [], []
         for sign, (i, j) in zip(signs, self.comparators, strict=False):
@@ -291,7 +294,7 @@ class SortTie:
         one = np.ones(len(first))
         return ((0, np.array(first, int), one), (0, np.array(second, int), -one)), np.asarray(signs)
 
-    def pieces(self, signs):
+    def pieces(self, signs: np.ndarray) -> Iterator[tuple[np.ndarray, int, np.ndarray, NDArray[np.float64]]]:
         yield self.outs, 0, self.members[self.order(signs)], np.ones(len(self.outs))
 
 
@@ -348,7 +351,11 @@ def _flat(args):
 _NO_PLACE, _NO_NUMBER = np.empty(0, dtype=np.intp), np.empty(0)
 
 
-def assemble(shape, shapes, pieces):
+def assemble(
+    shape: Sequence[int] | tuple[Any, ...],
+    shapes: Sequence[tuple[Any, ...]] | tuple[tuple[Any, ...], ...],
+    pieces: Sequence[tuple[np.ndarray, int, np.ndarray, np.ndarray]],
+) -> Branch:
     """The Branch made of wires (outs, argument, entries, coefs)."""
     wires = [[] for _ in shapes]
     for outs, argument, entries, coefs in pieces:
@@ -364,7 +371,7 @@ def _together(pieces):
     return np.asarray(out, np.intp), np.asarray(entry, np.intp), np.asarray(coef, float)
 
 
-def extend(branch, pieces):
+def extend(branch: Branch, pieces: Sequence[tuple[np.ndarray, int, np.ndarray, np.ndarray]]) -> Branch:
     """The branch with the pieces of resolved ties added."""
     standing = [(out, k, entry, coef) for k, (out, entry, coef) in enumerate(branch.wires)]
     return assemble(branch.shape, branch.shapes, [*standing, *pieces])
@@ -382,7 +389,7 @@ def _mask_branch(args):
     return assemble(shape, [np.shape(v) for v in args], pieces)
 
 
-def natural_branch(name, args, kwargs):
+def natural_branch(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Branch:
     """The piece whose guards have their signs at this very point (a tie goes to the first)."""
     return decide(name, args, kwargs, None, 0.0)[0]
 
@@ -399,7 +406,9 @@ NATURAL = {  # its value at plain arrays
 }
 
 
-def decide(name, args, kwargs, magnitudes, tol):
+def decide(
+    name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], magnitudes: Sequence[Any] | None, tol: Any
+) -> tuple[Branch, list[Any], float]:
     """(Branch of everything decided, ties, smallest |guard| / scale among the decided).
 
     A guard is tied iff |guard| <= tol * scale, scale the same expression in absolute values of `magnitudes`; with

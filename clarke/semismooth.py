@@ -10,12 +10,14 @@ work (|x|): there the step is that of a quadratic program on the pieces nearby (
 [BLO05] Burke, Lewis, Overton. A robust gradient sampling algorithm. SIAM J. Optim. 15 (2005) 751-779.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from numbers import Real
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import ArrayLike
 from scipy.optimize import OptimizeResult
 from scipy.sparse.linalg import LinearOperator, minres, splu
 
@@ -73,7 +75,7 @@ class SingularElement(ArithmeticError):
     """element + damping I has no inverse to working precision."""
 
 
-def newton_step(gradient, element, damping=0.0) -> np.ndarray:
+def newton_step(gradient: ArrayLike, element: Any, damping: float = 0.0) -> np.ndarray:
     """(P + damping I)^-1 gradient, shape (n,): x - step is the Newton iterate.
 
     gradient (n,); element P: (n, n) symmetric, a `MinNormElement` of such, or a symmetric LinearOperator (solved by
@@ -134,22 +136,22 @@ def newton_step(gradient, element, damping=0.0) -> np.ndarray:
 
 
 def minimize(
-    f,
-    x0,
-    args=(),
+    f: Callable[..., Any] | Graph,
+    x0: ArrayLike,
+    args: tuple[Any, ...] = (),
     *,
-    jac=None,
-    hess=None,
-    bounds=None,
-    constraints=(),
-    tol=None,
-    callback=None,
-    maxiter=200,
-    regularize=True,
-    model="auto",
-    damping=1e-3,
-    criterion=None,
-    eps=1e-8,
+    jac: Any = None,
+    hess: Any = None,
+    bounds: Any = None,
+    constraints: Any = (),
+    tol: float | None = None,
+    callback: Callable[..., Any] | None = None,
+    maxiter: int = 200,
+    regularize: bool = True,
+    model: str = "auto",
+    damping: float = 1e-3,
+    criterion: str | Callable[..., Any] | None = None,
+    eps: float = 1e-8,
 ) -> OptimizeResult:
     """A local minimizer of a piecewise-smooth f by Newton steps that know its pieces.
 
@@ -253,7 +255,18 @@ def _criterion(name, eps):
     return met
 
 
-def newton(fun, x0, args=(), jac=None, hess=None, hessp=None, bounds=None, constraints=(), callback=None, **options):
+def newton(
+    fun: Callable[..., Any],
+    x0: ArrayLike,
+    args: tuple[Any, ...] = (),
+    jac: Any = None,
+    hess: Any = None,
+    hessp: Any = None,
+    bounds: Any = None,
+    constraints: Any = (),
+    callback: Callable[..., Any] | None = None,
+    **options: Any,
+) -> OptimizeResult:
     """`minimize` as a method of scipy: scipy.optimize.minimize(f, x0, method=clarke.newton, options={...}).
 
     jac is accepted and not needed; hess, or hessp(x, p, *args), is used as `minimize` says; options are the keywords of

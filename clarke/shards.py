@@ -18,13 +18,16 @@ import math
 import os
 import re
 import warnings
+from collections.abc import Callable, Iterator
 from functools import partial
 from hashlib import blake2b, sha256
+from os import PathLike
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from . import arrangements, integers, restriction
 from .arrangements import Answer, Chambers, Problem, answer, chambers
@@ -38,16 +41,16 @@ VERSION = 1
 
 
 def iter_chambers(
-    normals,
+    normals: ArrayLike,
     *,
-    chunk=65536,
-    offsets=None,
-    cone=None,
-    tol=1e-9,
-    exact=False,
-    mapper=map,
-    progress=False,
-):
+    chunk: int = 65536,
+    offsets: ArrayLike | None = None,
+    cone: ArrayLike | None = None,
+    tol: float = 1e-9,
+    exact: bool = False,
+    mapper: Callable[..., Any] = map,
+    progress: bool = False,
+) -> Iterator[Chambers]:
     """The chambers of `chambers(normals, ...)`, none twice, as a generator of `Chambers`.
 
     normals (k, n), offsets (k,) or None, cone (c, n) or None, tol: as in `chambers`; so is exact=True,
@@ -136,7 +139,7 @@ class _Space(NamedTuple):
     typical: float
     tol: float
     mirrored: bool
-    first: tuple
+    first: tuple[Any, ...]
 
 
 class _Node(NamedTuple):
@@ -146,8 +149,8 @@ class _Node(NamedTuple):
     do; letters (K,) the signs of those that do not, 0 for the others.
     """
 
-    prefix: tuple
-    walls: tuple
+    prefix: tuple[Any, ...]
+    walls: tuple[Any, ...]
     points: np.ndarray
     cuts: np.ndarray
     sure: np.ndarray
@@ -372,16 +375,16 @@ def _consistent(space, node, found) -> Chambers:
 
 
 def write_chambers(
-    directory,
-    normals,
+    directory: str | PathLike[str],
+    normals: ArrayLike,
     *,
-    offsets=None,
-    cone=None,
-    tol=1e-9,
-    exact=False,
-    shards=None,
-    mapper=map,
-    progress=False,
+    offsets: ArrayLike | None = None,
+    cone: ArrayLike | None = None,
+    tol: float = 1e-9,
+    exact: bool = False,
+    shards: int | None = None,
+    mapper: Callable[..., Any] = map,
+    progress: bool = False,
 ) -> int:
     """Write the chambers of `chambers(normals, ...)` to a directory; how many there are.
 
@@ -447,7 +450,7 @@ def write_chambers(
     return sum(done.values())
 
 
-def read_chambers(directory):
+def read_chambers(directory: str | PathLike[str]) -> Iterator[Chambers]:
     """The chambers `write_chambers` left in the directory, as a generator of `Chambers`, one a shard.
 
     Every byte is checked against a checksum; `complete` and `reason` are those of the shard. At the
@@ -533,7 +536,7 @@ def _plan(given, tol, exact, shards):
 
 def _grown(space, root, count):
     """The leaves of a tree with that many, if there are, in its order: most candidates are split first."""
-    heap: list[tuple[int, tuple, _Node]] = [(-_generic(space, root), (), root)]
+    heap: list[tuple[int, tuple[Any, ...], _Node]] = [(-_generic(space, root), (), root)]
     done = []
     while heap and len(heap) + len(done) < count:
         _, turns, node = heapq.heappop(heap)

@@ -13,14 +13,16 @@ and one Hessian of the Lagrangian Phi + sum_i lambda_i e_i, lambda the adjoint o
 This is H = S^T K S with the kinks as nodes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import selections
 from .graph import Tape, hessian, injected_hessian, pullback, pushforward
-from .kinks import Germ
+from .kinks import Germ, Stage
 from .primitives import NotPiecewiseSmooth
 
 ROUNDING = 1e-12  # relative: what is left of a sum of terms below this is rounding (sums here have hundreds of terms)
@@ -33,13 +35,13 @@ class Functionals(NamedTuple):
     numbers: np.ndarray
     u: np.ndarray
 
-    def under(self, slots):
+    def under(self, slots: np.ndarray) -> NDArray[np.float64]:
         """(..., k, n): the gradients in x once du/dx = slots (..., size, n)."""
         if not self.numbers.size:
             return np.broadcast_to(self.x, (*slots.shape[:-2], *self.x.shape)).copy()
         return self.x + self.u @ slots[..., self.numbers, :]
 
-    def cleaned(self, slots):
+    def cleaned(self, slots: np.ndarray) -> NDArray[np.float64]:
         """`under`, with exact zeros where what is left is rounding of its own terms."""
         values = self.under(slots)
         largest = np.abs(slots[..., self.numbers, :]).max(axis=-1, initial=0)
@@ -47,14 +49,14 @@ class Functionals(NamedTuple):
         values[np.abs(values).max(axis=-1, initial=0) <= ROUNDING * size] = 0.0
         return values
 
-    def __sub__(self, other):
+    def __sub__(self, other: "Functionals") -> "Functionals":
         return _together([self, other], lambda x, u: (x[0] - x[1], u[0] - u[1]))
 
-    def __getitem__(self, which):
+    def __getitem__(self, which: np.ndarray) -> "Functionals":
         return Functionals(self.x[which], self.numbers, self.u[which])
 
 
-def stacked(parts) -> Functionals:
+def stacked(parts: Sequence[Functionals] | tuple[Functionals, Functionals]) -> Functionals:
     """One list of functionals below the other."""
     return _together(parts, lambda x, u: (np.concatenate(x), np.concatenate(u)))
 
@@ -81,15 +83,15 @@ class Skeleton:
     """
 
     germ: Germ
-    slots: dict
+    slots: dict[Any, Any]
     size: int
-    own: dict
+    own: dict[Any, Any]
     _rows: dict = field(default_factory=dict, repr=False)
     _tangents: dict = field(default_factory=dict, repr=False)  # position: derivatives in x, where no slot is upstream
     _candidates: dict = field(default_factory=dict, repr=False)  # stage.first: the functionals its slots choose from
-    latest: dict = field(default_factory=dict, repr=False)  # what was last computed for one prefix of letters
+    latest: dict[Any, Any] = field(default_factory=dict, repr=False)  # what was last computed for one prefix of letters
 
-    def row(self, position, entry):
+    def row(self, position: Any, entry: int) -> NDArray[np.float64]:
         """Gradient (n + size,) in (x, u) of one flat entry of the value at this position."""
         key = position, int(entry)
         if key not in self._rows:
@@ -121,7 +123,7 @@ class Skeleton:
             )
         return row
 
-    def functionals(self, position, terms) -> Functionals:
+    def functionals(self, position: int, terms: tuple[tuple[int, np.ndarray, np.ndarray], ...]) -> Functionals:
         """Gradients in (x, u) of sums of terms (argument, entries, coefs) of one operation."""
         op, n, k = self.germ.graph.program.operations[position - 1], self.germ.x.size, len(terms[0][1])
         x, total = 0.0, 0.0
@@ -140,7 +142,9 @@ class Skeleton:
         numbers = total[:, n:].any(axis=0).nonzero()[0]
         return Functionals(total[:, :n] + x, numbers, total[:, n + numbers])
 
-    def entry_rows(self, position, argument, entries):
+    def entry_rows(
+        self, position: int, argument: int, entries: np.ndarray
+    ) -> NDArray[np.float64] | list[NDArray[np.float64]]:
         """(k, n + size), or a list of its rows: gradients in (x, u) of entries of one argument of an operation."""
         op, n = self.germ.graph.program.operations[position - 1], self.germ.x.size
         if argument in op.argnums:
@@ -189,7 +193,7 @@ class Skeleton:
         except (NotImplementedError, _Reached):
             pass
 
-    def rows(self, position, terms):
+    def rows(self, position: int, terms: tuple[tuple[int, np.ndarray, np.ndarray], ...]) -> NDArray[np.float64]:
         """(k, n + size): the same gradients as one matrix."""
         found = self.functionals(position, terms)
         total = np.zeros((len(found.x), self.germ.x.size + self.size))
@@ -197,7 +201,7 @@ class Skeleton:
         total[:, self.germ.x.size + found.numbers] = found.u
         return total
 
-    def output_rows(self):
+    def output_rows(self) -> NDArray[np.float64]:
         """(p, n + size): the Jacobian of Phi, one row an output of f."""
         graph = self.germ.graph
         count = int(np.prod(graph.shape))
@@ -206,17 +210,17 @@ class Skeleton:
         rows = [self.row(graph.program.output, e) for e in range(count)]
         return np.array(rows).reshape(count, self.germ.x.size + self.size)
 
-    def under(self, rows, slots):
+    def under(self, rows: np.ndarray, slots: np.ndarray) -> NDArray[np.float64]:
         """(k, n): those gradients in x once du/dx = slots (size, n)."""
         n = self.germ.x.size
         return rows[:, :n] + rows[:, n:] @ slots
 
-    def cleaned(self, rows, slots):
+    def cleaned(self, rows: np.ndarray, slots: np.ndarray) -> NDArray[np.float64]:
         """`under`, with exact zeros where what is left is rounding of its own terms."""
         n = self.germ.x.size
         return Functionals(rows[:, :n], np.arange(self.size), rows[:, n:]).cleaned(slots)
 
-    def candidates(self, stage):
+    def candidates(self, stage: Stage) -> tuple[Functionals, ...]:
         """What the slots of a stage choose from: (plus, minus) of a two-way stage, (members,) of any other."""
         if stage.first not in self._candidates:
             ties = stage.ties
@@ -227,7 +231,7 @@ class Skeleton:
             self._candidates[stage.first] = tuple(self.functionals(stage.position, side) for side in sides)
         return self._candidates[stage.first]
 
-    def advance(self, stage, signs, slots):
+    def advance(self, stage: Stage, signs: np.ndarray, slots: np.ndarray) -> NDArray[np.float64]:
         """slots (..., size, n) with the outputs of this stage set by its signs (..., letters): a new array.
 
         Cleaned: rounding in a slot would be all there is of a later guard that reads only this slot.
@@ -248,7 +252,7 @@ class Skeleton:
         after[..., self.own[stage.first], :] = chosen
         return after
 
-    def advance_all(self, stages, signs, slots):
+    def advance_all(self, stages: tuple[Stage, ...], signs: np.ndarray, slots: np.ndarray) -> NDArray[np.float64]:
         """The same after several stages, signs (..., all letters)."""
         waiting, cut = [], set()  # two-way stages none of which chooses from what another one puts out
         for stage in stages:
@@ -273,7 +277,7 @@ class Skeleton:
         slots[..., numbers, :] = np.where((signs[..., letters] >= 0)[..., None], up, down)
         return slots
 
-    def slots_under(self, signs):
+    def slots_under(self, signs: np.ndarray) -> NDArray[np.float64]:
         """du/dx (..., size, n) under whole patterns (..., letters)."""
         slots = np.zeros((*np.shape(signs)[:-1], self.size, self.germ.x.size))
         for stage in self.germ.stages:
@@ -281,7 +285,7 @@ class Skeleton:
         return slots
 
 
-def skeleton(germ) -> Skeleton:
+def skeleton(germ: Germ) -> Skeleton:
     """Number the tied outputs of the germ in order of execution."""
     slots, own, size = {}, {}, 0
     for stage in germ.stages:
@@ -302,14 +306,18 @@ def skeleton(germ) -> Skeleton:
 # ---------------------------------------------------------------- second derivatives
 
 
-def hessians_by_pattern(skeleton, patterns, cotangent):
+def hessians_by_pattern(
+    skeleton: Skeleton, patterns: Sequence[np.ndarray], cotangent: np.ndarray
+) -> NDArray[np.float64]:
     """(m, n, n): Hessians of <cotangent, f> under each row of signs, one differentiation a pattern (the slow route)."""
     germ = skeleton.germ
     top = {germ.graph.program.output: cotangent}
     return np.array([hessian(germ.graph, germ.x, germ.branches(signs), top) for signs in patterns])
 
 
-def hessians_by_skeleton(skeleton, patterns, cotangent):
+def hessians_by_skeleton(
+    skeleton: Skeleton, patterns: Sequence[np.ndarray], cotangent: np.ndarray
+) -> NDArray[np.float64]:
     """(m, n, n): the same Hessians by the Lagrangian of the skeleton, a few differentiations for all patterns."""
     germ, n = skeleton.germ, skeleton.germ.x.size
     graph = germ.graph
@@ -352,7 +360,7 @@ def _unit(germ, key):
     return unit
 
 
-def curved_entries(skeleton):
+def curved_entries(skeleton: Skeleton) -> list[tuple[int, int]]:
     """(position, flat entry) of the candidates of tied outputs that are not known to be affine in (x, u)."""
     germ = skeleton.germ
     graph, found = germ.graph, []

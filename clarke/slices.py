@@ -6,15 +6,18 @@ exactly where they vanish. Where guards are curved the square begins as a grid o
 interpolations in each.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from numbers import Real
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.spatial import ConvexHull
 
 from . import selections
-from .graph import from_function, point, run, unit_of
+from .graph import Graph, from_function, point, run, unit_of
 from .kinks import TOL
 from .primitives import NotPiecewiseSmooth
 from .selections import ExtremumTie, TwoWayTies
@@ -47,12 +50,19 @@ class Slice:
     through: np.ndarray
     exact: bool
 
-    def letters(self, pattern) -> str:
+    def letters(self, pattern: str) -> str:
         """The letters of the guards that vanish at x."""
         return "".join(letter for letter, is_active in zip(pattern, self.active, strict=True) if is_active)
 
 
-def slice_polygons(f, x, *, basis=None, radius=None, tol=TOL) -> Slice:
+def slice_polygons(
+    f: Callable[..., Any] | Graph,
+    x: ArrayLike,
+    *,
+    basis: ArrayLike | None = None,
+    radius: float | None = None,
+    tol: float = TOL,
+) -> Slice:
     """The regions of f in a square around x, and the walls between them.
 
     f: an autograd.numpy function of one flat array (n,), or a Graph. basis: (2, n) orthonormal, by default the first
@@ -116,7 +126,7 @@ def slice_polygons(f, x, *, basis=None, radius=None, tol=TOL) -> Slice:
     )
 
 
-def principal_plane(elements) -> np.ndarray:
+def principal_plane(elements: ArrayLike) -> np.ndarray:
     """(2, n) orthonormal: the two directions along which (m, ..., n) elements differ most.
 
     By the singular value decomposition of the centered rows, completed where it has rank 0 or 1 by their mean and by
@@ -358,7 +368,7 @@ def _frozen(array, dtype=float):
 # ---------------------------------------------------------------- the hull
 
 
-def hull_vertices(points) -> np.ndarray:
+def hull_vertices(points: np.ndarray) -> np.ndarray:
     """(k, 2) vertices of the convex hull of (m, 2) points, counterclockwise: 2 for a segment, 1 for a point."""
     points = np.array(points, dtype=float)
     centered = points - points.mean(axis=0)
@@ -375,12 +385,12 @@ def hull_vertices(points) -> np.ndarray:
 # ---------------------------------------------------------------- for drawing
 
 
-def plane_of(study) -> np.ndarray:
+def plane_of(study: Any) -> np.ndarray:
     """The plane of the limiting derivatives of a Study."""
     return principal_plane(study.jacobians.matrices if study.gradients is None else study.gradients.vectors)
 
 
-def inside(piece, pattern) -> np.ndarray:
+def inside(piece: Any, pattern: str) -> np.ndarray:
     """Where to write in a region: the center of its polygon nearest to the center of them all."""
     mine = [polygon for polygon, own in zip(piece.polygons, piece.patterns, strict=True) if own == pattern]
     centers = np.array([_centroid(polygon) for polygon in mine])
@@ -394,7 +404,7 @@ def _centroid(corners):
     return np.array([np.sum((s + u) * cross), np.sum((t + v) * cross)]) / (3 * np.sum(cross))
 
 
-def fills(piece, names, number) -> list[int]:
+def fills(piece: Slice, names: Sequence[str], number: int) -> list[int]:
     """Which of `number` fills each pattern has: regions that share a side differ, unless that takes more."""
     beside = _neighbors(piece, {name: i for i, name in enumerate(names)})
     fill, used = {}, np.zeros(number, dtype=int)

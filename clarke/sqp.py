@@ -18,6 +18,7 @@ definite along them; the multipliers then make an element of the hull of gradien
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -48,10 +49,12 @@ class Step:
     decrease: float
     positive: np.ndarray
     followed: np.ndarray
-    correction: Callable
+    correction: Callable[..., Any]
 
 
-def step_on_pieces(model: Model, W, damping, guess=None, asked=None, among=None) -> Step | None:
+def step_on_pieces(
+    model: Model, W: Any, damping: float, guess: np.ndarray | None = None, asked: Any = None, among: Any = None
+) -> Step | None:
     """The step at this damping > 0; asked: {output: piece} to follow. among (R,) bool: the
     pieces that count, default all. None where the program was not solved."""
     parts, n = model.parts, len(model.x)

@@ -19,6 +19,7 @@ for all networks.
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from . import selections
 from .blocks import HessianBlocks
@@ -44,15 +45,17 @@ class ExpectedHessian:
     reason: str
     samples: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("hessian", "stderr", "gradient", "gradient_stderr"):
             object.__setattr__(self, name, constant(name, getattr(self, name)))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"ExpectedHessian(({len(self.hessian)}, {len(self.hessian)}), {self.method}, {self.samples} samples)"
 
 
-def expected_hessian(network, name, sigma, *, samples, rng, method="auto") -> ExpectedHessian:
+def expected_hessian(
+    network: Network, name: str, sigma: ArrayLike, *, samples: int, rng: np.random.Generator, method: str = "auto"
+) -> ExpectedHessian:
     """The Hessian and gradient of mu -> E L(mu + sigma o eps), mu the value of the input, parameter or node `name`.
 
     The noise is added to the value of `name`, as in `hessian_blocks`: for a computed node, its ancestors stay, and
@@ -88,7 +91,7 @@ def expected_hessian(network, name, sigma, *, samples, rng, method="auto") -> Ex
     return ExpectedHessian(means[1], errors[1], means[0], errors[0], chosen, reason, int(samples))
 
 
-def seen_from(network, name) -> Network:
+def seen_from(network: Network, name: str) -> Network:
     """The part of the network that `name` reaches, a function of one parameter, `name`; what feeds it from elsewhere is
     an input, at its value. The derivatives of its loss in `name` are those of the network.
     """
@@ -111,7 +114,9 @@ def seen_from(network, name) -> Network:
     return part
 
 
-def draw(network, name, sigma, eps, method):
+def draw(
+    network: Network, name: str, sigma: np.ndarray, eps: np.ndarray, method: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(gradient (d,), Hessian (d, d)), the terms of one draw eps; network: one that is `seen_from` name.
 
     The pieces at mu + sigma o eps are read off the values. But for draws of probability 0, a guard ties there only if

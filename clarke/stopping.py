@@ -13,7 +13,7 @@ and `small_decrease`; each can stop where nothing is stationary, as the countere
        Russian, Proposition 6.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.linalg
@@ -21,10 +21,13 @@ import scipy.sparse as sp
 
 from .sqp import Step
 
+if TYPE_CHECKING:
+    from .composite import Model
+
 VARIABLES = 500  # up to which eigenvalues are computed
 
 
-def small_eigenvalues(gradient, element, decrease, eps) -> bool:
+def small_eigenvalues(gradient: np.ndarray, element: Any, decrease: float, eps: float) -> bool:
     """[BK25, Prop. 6.1]: "small positive eigenvalues" of the Hessian: all of them in (0, eps).
 
     Says nothing about the gradient. eps x^2 / 4 has the eigenvalue eps / 2 everywhere: stopped at any start, as far
@@ -34,7 +37,7 @@ def small_eigenvalues(gradient, element, decrease, eps) -> bool:
     return bool(values[0] > 0 and values[-1] < eps)
 
 
-def relative_gradient(gradient, element, decrease, eps) -> bool:
+def relative_gradient(gradient: np.ndarray, element: Any, decrease: float, eps: float) -> bool:
     """[BK25, Prop. 6.2]: |gradient| / |Hessian| < eps, with the spectral norm; never, where the Hessian is 0.
 
     Only in one variable is that the Newton step. (x^2 + M y^2) / 2 at (1, 0) has 1 / M: with M = 2 / eps it is stopped
@@ -44,7 +47,7 @@ def relative_gradient(gradient, element, decrease, eps) -> bool:
     return bool(size > 0 and np.linalg.norm(gradient) < eps * size)
 
 
-def small_decrease(gradient, element, decrease, eps) -> bool:
+def small_decrease(gradient: np.ndarray, element: Any, decrease: float, eps: float) -> bool:
     """[BK25, Prop. 6.3]: "curvature with the change of the loss": |change of f| < eps and the Hessian semidefinite.
 
     The pure Newton step on sqrt(1 + x^2) from 1 goes to -1, where f is the same and curved upward: stopped there, with
@@ -56,7 +59,7 @@ def small_decrease(gradient, element, decrease, eps) -> bool:
 CRITERIA = {f.__name__: f for f in (small_eigenvalues, relative_gradient, small_decrease)}
 
 
-def least_curvature(P) -> tuple[float, np.ndarray | None, float]:
+def least_curvature(P: Any) -> tuple[float, np.ndarray | None, float]:
     """(least eigenvalue, its eigenvector, |P|) of a symmetric P of any shape; nan and None above 500 variables."""
     if P.shape[0] > VARIABLES:
         return np.nan, None, np.nan
@@ -67,7 +70,7 @@ def least_curvature(P) -> tuple[float, np.ndarray | None, float]:
     return float(values[0]), vectors[:, 0], float(np.abs(values).max())
 
 
-def tangent_curvature(model, W, step: Step) -> tuple[float, np.ndarray | None]:
+def tangent_curvature(model: "Model", W: Any, step: Step) -> tuple[float, np.ndarray | None]:
     """(least eigenvalue, direction in x) of W on the directions that keep the pieces held by a step equal.
 
     W (n + K, n + K): the Hessian of the Lagrangian at the multipliers of the step. (inf, None) where only 0 keeps them

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
+from numpy.typing import NDArray
 from scipy.sparse.linalg import splu
 
 EXACT = 1e-11  # relative: what an answer of the active set method may miss
@@ -32,7 +33,9 @@ class Solution:
     residual: float
 
 
-def quadratic_program(B, q, A, b, guess=None, unit=1.0) -> Solution | None:
+def quadratic_program(
+    B: Any, q: np.ndarray, A: Any, b: np.ndarray, guess: np.ndarray | None = None, unit: float = 1.0
+) -> Solution | None:
     """Solve it; guess (R,) bool: rows thought to hold with equality. None where no answer is better than nothing.
 
     B (N, N) symmetric and positive semidefinite, positive definite where A z = 0; q (N,); A (R, N); b (R,) >= 0. unit:
@@ -119,7 +122,9 @@ def _active_set(B, q, A, b, active, floor):
     return None
 
 
-def equality(B, right, A, b):
+def equality(
+    B: Any, right: np.ndarray, A: Any, b: np.ndarray
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """(z, y) with B z + A^T y = right, A z = b; None where the system is singular."""
     k = A.shape[0]
     K: Any

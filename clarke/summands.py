@@ -16,9 +16,11 @@ the arrangement is enumerated whole.
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import lapack
 
 from . import integers, restriction
@@ -82,7 +84,7 @@ def _components(units, least):
     return label, pivots[:rank] - 1
 
 
-def direct_sum(units, tol) -> DirectSum:
+def direct_sum(units: np.ndarray, tol: float) -> DirectSum:
     """The summands of unit rows, up to ROUNDING, in the order of their first rows; none if there is but one."""
     found = _components(units, ROUNDING) if SPLIT and tol >= ROUNDING else None
     if found is None:
@@ -113,7 +115,16 @@ def direct_sum(units, tol) -> DirectSum:
     return DirectSum(parts, LOUD if (first >= last).all() else tol / steep)
 
 
-def float_route(fence, rows, offset, split, isotropic, tol, limit, run):
+def float_route(
+    fence: np.ndarray,
+    rows: np.ndarray,
+    offset: bool,
+    split: DirectSum,
+    isotropic: bool,
+    tol: float,
+    limit: int,
+    run: Callable[..., Any],
+) -> tuple[NDArray[np.float64], tuple[Any, ...]]:
     """restriction.float_route by summands. offset: does the fence end with that of a last coordinate, for offsets?"""
     if not split.parts:
         return restriction.float_route(fence, rows, isotropic, tol, limit, run)
@@ -178,7 +189,7 @@ class Block(NamedTuple):
     columns: np.ndarray
 
 
-def integer_sum(rows) -> tuple[np.ndarray, np.ndarray, list[Block]]:
+def integer_sum(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[Block]]:
     """(new, T, blocks): new = rows @ T for an invertible T, in integers; the blocks, if there are two or more.
 
     In the new coordinates the first independent rows are multiples of unit vectors, the others have their coefficients.
@@ -212,7 +223,9 @@ def integer_sum(rows) -> tuple[np.ndarray, np.ndarray, list[Block]]:
     return new, T, blocks if len(blocks) > 1 else []
 
 
-def integer_cells(fence, rows, offset, limit, run):
+def integer_cells(
+    fence: np.ndarray, rows: np.ndarray, offset: bool, limit: int, run: Callable[..., Any]
+) -> tuple[np.ndarray, int]:
     """Integer points (N, d), one in each cell of primitive rows in the cone, and how many flats broke the identity."""
     if integers.interior(fence) is None:
         return np.zeros((0, fence.shape[1]), dtype=object), 0
@@ -249,7 +262,7 @@ def integer_cells(fence, rows, offset, limit, run):
     return integers.reduced(sums if scale is None else np.column_stack([sums, scale])), broken
 
 
-def counted(normals, offsets, count):
+def counted(normals: np.ndarray, offsets: np.ndarray | None, count: Callable[..., Any]) -> int:
     """The product over exact summands of count(normals, offsets=offsets)."""
     rows = integers.primitive(integers.fractions(normals))
     *_, blocks = integer_sum(rows)

@@ -7,9 +7,10 @@ blocks between layers (`scatter.trace_variance`).
 [H90] Hutchinson. Commun. Stat. Simul. Comput. 19 (1990) 433-450.  [BK26] Bolshim, Kugaevskikh. arXiv:2605.25674.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import nan, sqrt
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from .blocks import hessian_blocks
 from .curvature_sources import columns_at_once, plan_of, read_by_losses, sampled_traces, traces_of_plan
 from .kinks import TOL
 from .linearization import Layout, curvature, tangents
+
+if TYPE_CHECKING:
+    from .network import Network
 
 METHODS = ("auto", "exact", "ggn-mc", "hutchinson", "control-variate")
 KURTOSES = {"rademacher": 1.0, "gaussian": 3.0}
@@ -40,18 +44,18 @@ class LayerTraces:
 
 
 def layer_traces(
-    network,
+    network: "Network",
     *,
-    method="auto",
-    part="hessian",
-    names=None,
-    probes=10,
-    distribution="rademacher",
-    per_layer=False,
-    rng=None,
-    pattern=None,
-    weights=None,
-    tol=TOL,
+    method: str = "auto",
+    part: str = "hessian",
+    names: Iterable[str] | None = None,
+    probes: int = 10,
+    distribution: str = "rademacher",
+    per_layer: bool = False,
+    rng: np.random.Generator | None = None,
+    pattern: str | None = None,
+    weights: Mapping[str, float] | None = None,
+    tol: float = TOL,
 ) -> LayerTraces:
     """tr H_{theta,theta} of the network's loss, for each parameter theta.
 
@@ -130,7 +134,7 @@ def layer_traces(
     return _from_samples({name: samples[name] + steady[name] for name in names}, method, why, part)
 
 
-def names_of(network, names):
+def names_of(network: "Network", names: Iterable[str] | None) -> tuple[Any, ...]:
     free = network.inputs + network.parameters
     names = network.parameters if names is None else (names,) if isinstance(names, str) else tuple(names)
     if not names:
@@ -143,7 +147,7 @@ def names_of(network, names):
     return names
 
 
-def kurtosis_of(distribution, kurtosis=None) -> float:
+def kurtosis_of(distribution: str, kurtosis: Any = None) -> float:
     """E z^4 of the entries of a probe: 1 for "rademacher", 3 for "gaussian", or as given; ValueError below 1."""
     if distribution not in KURTOSES:
         raise ValueError(f"distribution is 'rademacher' or 'gaussian'; got {distribution!r}")
@@ -154,7 +158,7 @@ def kurtosis_of(distribution, kurtosis=None) -> float:
     return float(kurtosis)
 
 
-def count_of(probes):
+def count_of(probes: int) -> int:
     if isinstance(probes, int | np.integer) and not isinstance(probes, bool):
         if probes < 1:
             raise ValueError(f"probes is at least 1; got {probes}")

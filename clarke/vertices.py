@@ -4,9 +4,13 @@ A number of kinks: descent through the faces of one piece; the foot of the perpe
 of the other walls lies on the face's boundary. Named kinks: Newton's method from piece to piece.
 """
 
-import numpy as np
+from collections.abc import Callable, Iterable
+from typing import Any
 
-from .graph import require_same_value, unit_of
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .graph import Graph, require_same_value, unit_of
 from .kinks import TOL, germ
 from .pieces import (
     CANDIDATES,
@@ -27,7 +31,9 @@ from .pieces import (
 _RESTARTS = 60  # starting points, at distances growing from 1/16 to 2^11 times max(1, |x|)
 
 
-def vertex(f, x, *, units=None, tol=TOL) -> np.ndarray:
+def vertex(
+    f: Callable[..., Any] | Graph, x: ArrayLike, *, units: int | Iterable[str] | None = None, tol: float = TOL
+) -> np.ndarray:
     """A point (n,) near x, not always the nearest, where several guards with independent gradients vanish together.
 
     f: autograd.numpy function of one flat array (n,), or a Graph; x (n,). units: how many guards, 1 <= units <= n,

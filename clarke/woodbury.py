@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import block_diag
 
 
@@ -42,7 +43,7 @@ class Pipeline:
     xz: Sequence[np.ndarray]
     xx: Sequence[np.ndarray]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for k, (F, G, Wzz, Wxz, Wxx) in enumerate(
             zip(self.links, self.gains, self.zz, self.xz, self.xx, strict=True), 1
         ):
@@ -53,7 +54,7 @@ class Pipeline:
                 raise ValueError(f"the arrays of step {k} do not fit each other or the step before")
 
     @property
-    def matrices(self):
+    def matrices(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """(M, D_x, P): (n, n), (n, p), (n', n) with n = sum a_l, n' = sum a_{l-1}."""
         sizes = [len(F) for F in self.links]
         ends = np.cumsum([0, *sizes])
@@ -73,7 +74,7 @@ def hessian(pipeline: Pipeline) -> np.ndarray:
     return _diag(*pipeline.xx) + cross + cross.T + S.T @ _diag(*pipeline.zz) @ S
 
 
-def lifted(pipeline: Pipeline):
+def lifted(pipeline: Pipeline) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(A, U, Q) of (27)."""
     M, Dx, P = pipeline.matrices
     S = np.linalg.solve(M, Dx)
@@ -93,7 +94,7 @@ def inverse_of_q(pipeline: Pipeline) -> np.ndarray:
     return np.block([[Sq, right], [right.T, inner - inner @ Q12.T @ right]])
 
 
-def woodbury_solve(pipeline: Pipeline, g, *, as_printed=True) -> np.ndarray:
+def woodbury_solve(pipeline: Pipeline, g: np.ndarray, *, as_printed: bool = True) -> np.ndarray:
     """H^-1 g by (28). as_printed: S_H with the sign of (36)-(38), inverted by (40)-(43); else by (35), as a whole.
 
     Raises SingularBlock; as printed, always.

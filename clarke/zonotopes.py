@@ -36,7 +36,7 @@ class Zonotope:
     center: np.ndarray
     generators: np.ndarray
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("center", "generators"):
             object.__setattr__(self, name, _read_only(name, getattr(self, name)))
         if self.generators.ndim == 0 or self.generators.shape[1:] != self.center.shape or not self.center.size:
@@ -45,7 +45,7 @@ class Zonotope:
                 f"entries; got {self.generators.shape}"
             )
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.generators)
 
     def vertices(self) -> np.ndarray:

@@ -1,6 +1,8 @@
 """The rooms: their order, what each may import, and that docs/house.md tells the truth."""
 
 import ast
+import importlib
+import inspect
 import re
 import subprocess
 import sys
@@ -124,6 +126,64 @@ def test_every_public_name_is_there_documented_and_sorted():
     assert clarke.__all__ == sorted(clarke.__all__)
     for name in clarke.__all__:
         assert getattr(clarke, name).__doc__, name
+
+
+def public_functions(space):
+    """(name, function, is its first parameter the instance) of a room's own functions, and of its classes' methods."""
+    for name, value in vars(space).items():
+        if name.startswith("_") or getattr(value, "__module__", None) != space.__name__:
+            continue
+        if inspect.isclass(value):
+            for inner, member in vars(value).items():
+                bound = not isinstance(member, staticmethod)
+                member = getattr(member, "__func__", None) or getattr(member, "fget", None) or member
+                member = getattr(member, "func", member)  # of a cached_property
+                own = inspect.isfunction(member) and member.__qualname__ == f"{name}.{inner}"
+                if own and written_in(member, space) and is_public(inner):
+                    yield f"{name}.{inner}", member, bound
+        elif inspect.isfunction(inspect.unwrap(value)):
+            yield name, inspect.unwrap(value), False
+
+
+def is_public(name):
+    return not name.startswith("_") or (name.startswith("__") and name.endswith("__"))
+
+
+def written_in(function, space):
+    """Not what dataclass or NamedTuple wrote: its code is in the file of the room."""
+    return function.__code__.co_filename == space.__file__
+
+
+def without_annotation(function, bound):
+    """The parameters, and "return", that the signature leaves without a type."""
+    signature = inspect.signature(function)
+    found = [p.name for p in list(signature.parameters.values())[bound:] if p.annotation is p.empty]
+    return found + ["return"] * (signature.return_annotation is signature.empty)
+
+
+MODULES = [".".join(p.relative_to(ROOT).with_suffix("").parts) for p in FILES]
+
+
+@pytest.mark.parametrize("module", [m.removesuffix(".__init__") for m in MODULES])
+def test_public_functions_and_methods_say_their_types(module):
+    lacking = {
+        name: missing
+        for name, function, bound in public_functions(importlib.import_module(module))
+        if (missing := without_annotation(function, bound))
+    }
+    assert not lacking
+
+
+def test_a_missing_annotation_is_named():
+    def some(x, y: int, *rest, key=1, **options: int):
+        return x
+
+    def every(self, x: int) -> int:
+        return x
+
+    assert without_annotation(some, False) == ["x", "rest", "key", "return"]
+    assert without_annotation(every, True) == []
+    assert without_annotation(every, False) == ["self"]
 
 
 def test_the_library_prints_nothing_outside_the_command_line():

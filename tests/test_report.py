@@ -273,6 +273,6 @@ def test_a_missing_matplotlib_names_the_extra(monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.delitem(sys.modules, "clarke.plots", raising=False)
-    monkeypatch.delattr(clarke, "plots", raising=False)
+    monkeypatch.delitem(vars(clarke), "plots", raising=False)
     with pytest.raises(ImportError, match=r"pip install 'clarke\[plots\]'"):
         study(ridge, [0.0, 0.0]).plot()

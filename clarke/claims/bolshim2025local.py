@@ -1,14 +1,18 @@
 """Claims of the abstract of Bolshim and Kugaevskikh (2025) on layer-wise Hessians."""
 
+from typing import Any
+
+import numpy as np
+
 from ..blocks import hessian_blocks
 from ..models import mlp
 from .references import brute_force, dyadic
-from .statements import HOLDS, UNTESTABLE, claim, equal
+from .statements import HOLDS, UNTESTABLE, Case, claim, equal
 
 PAPER = "bolshim2025local"
 
 
-def two_layers(rng):
+def two_layers(rng: np.random.Generator) -> Any:
     """A smooth network n-2-1 with a squared loss over one or two samples."""
     n, samples = int(rng.integers(1, 3)), int(rng.integers(1, 3))
     activation = rng.choice(["tanh", "sigmoid", "softplus"])
@@ -26,7 +30,7 @@ def two_layers(rng):
     corrected="it is the diagonal block of S^T K S that belongs to the layer",
     domain=two_layers,
 )
-def local_hessian(case):
+def local_hessian(case: Case) -> Any:
     """The Hessian over all parameters has the second derivatives with respect to those of one layer, the others fixed,
     as its diagonal block: fixing variables is restricting a quadratic form. The blocks of H = S^T K S, layer by layer,
     beside automatic differentiation of the loss in the parameters of the layer alone."""
@@ -55,5 +59,5 @@ def local_hessian(case):
     reason="an empirical finding about training runs: no pattern is stated that a network could contradict, and "
     "neither runs nor data are given",
 )
-def spectral_patterns(case):
+def spectral_patterns(case: Case) -> None:
     """Nothing to evaluate."""

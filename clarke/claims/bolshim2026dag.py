@@ -6,16 +6,22 @@ The abstract is public, the definitions of its diagnostics are not: resonance, c
 
 from functools import partial
 from itertools import pairwise, product
+from typing import TYPE_CHECKING, Any
 
 import autograd.numpy as np
 import numpy as onp
+from numpy.random import Generator
+from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator
 
 from clarke import Network, hessian_blocks, layers, mlp, participation_rank, resonance, trace_coupling
 from clarke.diagnostics import block_moments
 
 from .references import brute_force, brute_jacobian, brute_loss_hessian, brute_parts, dyadic
-from .statements import AMENDED, HOLDS, Evidence, assume, at_most, claim, equal
+from .statements import AMENDED, HOLDS, Case, Evidence, assume, at_most, claim, equal
+
+if TYPE_CHECKING:
+    from ..diagnostics import BlockMoments
 
 PAPER, PLACE = "bolshim2026dag", "abstract"
 
@@ -23,12 +29,12 @@ PAPER, PLACE = "bolshim2026dag", "abstract"
 # ---------------------------------------------------------------- S1: the split
 
 
-def power(y, exponent):
+def power(y: NDArray[Any], exponent: int) -> NDArray[Any]:
     """y^exponent, entry by entry."""
     return y**exponent
 
 
-def powers(case):
+def powers(case: Case) -> Network:
     """y = (A w)^inner with the loss sum y^outer."""
     network = Network()
     network.parameter("w", onp.array(case["w"], float))
@@ -38,17 +44,17 @@ def powers(case):
     return network
 
 
-def linear_power(w, matrix, exponent):
+def linear_power(w: NDArray[Any], matrix: NDArray[Any], exponent: int) -> NDArray[Any]:
     """(A w)^exponent"""
     return power(np.dot(matrix, w), exponent)
 
 
-def sum_of_powers(y, exponent):
+def sum_of_powers(y: NDArray[Any], exponent: int) -> NDArray[Any] | float:
     """sum y^exponent"""
     return np.sum(power(y, exponent))
 
 
-def draw_powers(rng):
+def draw_powers(rng: Generator) -> Any:
     n, d = int(rng.integers(1, 3)), int(rng.integers(1, 3))
     return {
         "A": rng.integers(-2, 3, size=(d, n)),
@@ -58,7 +64,7 @@ def draw_powers(rng):
     }
 
 
-def split_of_the_declared_head(case):
+def split_of_the_declared_head(case: Case) -> Evidence:
     """The library's parts against S^T K^loss S by brute force, and what is left."""
     network = powers(case)
     names = ("w", "y")
@@ -84,7 +90,7 @@ def split_of_the_declared_head(case):
     domain=draw_powers,
     counterexample={"A": [[1]], "w": [1], "inner": 2, "outer": 2},
 )
-def canonical(case):
+def canonical(case: Case) -> Evidence:
     """L(w) = w^4 is y^2 with y = w^2, or y with y = w^4. The first head gives H^GN = 2 y'^2 = 8 w^2 and H^T = 4 w^2,
     the second H^GN = 0 and H^T = 12 w^2. A canonical split of the Hessian of L would not see the difference."""
     inner, outer = case["inner"], case["outer"]
@@ -100,12 +106,12 @@ def canonical(case):
 HALF = 0.5
 
 
-def gate(a, b):
+def gate(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     """The product a * b of two branches, as in attention and gated units."""
     return a * b
 
 
-def dense_or_gated(case):
+def dense_or_gated(case: Case) -> Network:
     """h = relu(x W^T + b), g = x U^T, then y = h V^T, or (h * g) V^T where gated, and the loss |y - t|^2 / 2."""
     network = Network()
     network.input("x", onp.array(case["x"], float).reshape(1, -1))
@@ -121,7 +127,7 @@ def dense_or_gated(case):
     return network
 
 
-def draw_dense_or_gated(rng):
+def draw_dense_or_gated(rng: Generator) -> Any:
     n, d, m = (int(rng.integers(1, 3)) for _ in range(3))
     return {
         "gated": bool(rng.integers(0, 2)),
@@ -137,14 +143,14 @@ def draw_dense_or_gated(rng):
 INNER = ("x", "z", "h", "g", "m", "y")
 
 
-def residual_of_inputs(network):
+def residual_of_inputs(network: Network) -> NDArray[Any]:
     """H^f - S^T K^loss S over inputs and nodes; the second term by brute force."""
     heads, K = brute_loss_hessian(network)
     S = brute_jacobian(network, heads, INNER)
     return hessian_blocks(network).dense(INNER) - S.T @ K @ S
 
 
-def joint_linearity(case):
+def joint_linearity(case: Case) -> Evidence:
     """H^T = 0 for all pairs where no node multiplies; where one does, H^T between its parents is the adjoint of the
     product, entry by entry, and so is not zero for all losses."""
     network = dense_or_gated(case)
@@ -172,7 +178,7 @@ def joint_linearity(case):
     counterexample={"gated": True, "x": [1], "W": [[1]], "b": [0.5], "U": [[1]], "V": [[1]], "t": [0]},
     share=0.3,
 )
-def vanishing_tensor(case):
+def vanishing_tensor(case: Case) -> Evidence:
     """K^tensor of a node is sum_i delta_i d2 g_i over its parents: zero almost everywhere iff each g_i is piecewise
     linear in all parents jointly (take delta = e_i for the converse). With m = h g and L = m^2/2 the activations are
     ReLU and H^T_{h,g} = m is not 0."""
@@ -180,7 +186,7 @@ def vanishing_tensor(case):
     return equal(tensor_part=residual, zero=onp.zeros_like(residual))
 
 
-def chain_with_sign(case):
+def chain_with_sign(case: Case) -> Network:
     """x -> z = x W^T -> y = z V^T, linear, loss |y - t|^2 / 2; square."""
     d = len(case["W"])
     theta = onp.concatenate([onp.ravel(case["W"]), onp.ravel(case["V"])])
@@ -195,13 +201,13 @@ def chain_with_sign(case):
     )
 
 
-def draw_chain_with_sign(rng):
+def draw_chain_with_sign(rng: Generator) -> Any:
     d = int(rng.integers(1, 3))
     draws = {name: rng.integers(-2, 3, size=(d, d)) for name in "WV"}
     return {**draws, "x": rng.integers(1, 3, size=d), "t": rng.integers(-2, 3, size=d)}
 
 
-def smooth_chain(case):
+def smooth_chain(case: Case) -> Network:
     network = chain_with_sign(case)
     assume(onp.all(network.value("z1") != 0))
     return network
@@ -210,7 +216,7 @@ def smooth_chain(case):
 CHAIN = ("x", "z1", "h1", "y")
 
 
-def whole_is_psd(case):
+def whole_is_psd(case: Case) -> Evidence:
     """The least eigenvalues of H^f and of its diagonal blocks, the blocks by the library, the whole by brute force."""
     network = smooth_chain(case)
     blocks, H = hessian_blocks(network), brute_force(network, CHAIN)
@@ -231,7 +237,7 @@ def whole_is_psd(case):
     counterexample={"W": [[1]], "V": [[-1]], "x": [1], "t": [0]},
     share=0.3,
 )
-def every_block_is_psd(case):
+def every_block_is_psd(case: Case) -> Evidence:
     """H^f = S^T K S with K = K^loss >= 0, hence PSD, and so are its principal submatrices. H_{h,y} = V^T is the
     transposed weight matrix itself: with V = -1 it is -1."""
     network = smooth_chain(case)
@@ -244,7 +250,7 @@ def every_block_is_psd(case):
 # ---------------------------------------------------------------- S4: parameters
 
 
-def draw_two_layers(rng):
+def draw_two_layers(rng: Generator) -> Any:
     """One odd weight a unit and odd inputs: no kinks."""
     n, d = int(rng.integers(1, 3)), int(rng.integers(1, 4))
     odd = onp.eye(1, n, dtype=int)[0]
@@ -265,7 +271,7 @@ def draw_two_layers(rng):
     domain=draw_two_layers,
     share=0.2,
 )
-def residual_of_parameters(case):
+def residual_of_parameters(case: Case) -> Any:
     """y = V relu(W x), L = (y - t)^2 / 2 has d2L / dV_j dW_jk = GGN + (y - t) 1[w_j . x > 0] x_k: the layer is
     bilinear in its parameters and its input, although both ReLU and the input Hessian have no second derivative. It
     is asked that this number is not 0 and that the library's tensor part is it."""
@@ -291,7 +297,7 @@ def residual_of_parameters(case):
 # ---------------------------------------------------------------- S5: decay
 
 
-def chain(case):
+def chain(case: Case) -> Network:
     """z_k = z_{k-1} D_k^T, D_k = J_k, or I + J_k with skips; L = |z_d|^2 / 2."""
     J = onp.array(case["J"], float)
     network = Network()
@@ -303,12 +309,12 @@ def chain(case):
     return network
 
 
-def draw_chain(rng):
+def draw_chain(rng: Generator) -> Any:
     depth, n = int(rng.integers(1, 6)), int(rng.integers(1, 3))
     return {"J": rng.integers(-2, 3, size=(depth, n, n)) / 8, "skip": bool(rng.integers(0, 2))}
 
 
-def norms_decay(case):
+def norms_decay(case: Case) -> Evidence:
     """|H_{v,out}|_F against the bounds, at every distance."""
     blocks, J = hessian_blocks(chain(case)), onp.array(case["J"], float)
     depth, n = len(J), J.shape[1]
@@ -336,7 +342,7 @@ def norms_decay(case):
     counterexample={"J": [[[0.5]]], "skip": False},
     share=0.3,
 )
-def resonance_decays(case):
+def resonance_decays(case: Case) -> Evidence:
     """Chain: H_{v,out} = (D_d ... D_{v+1})^T, whose norm is at most q^dist |I|_F and, where every D = I + J, at least
     (1 - eps)^dist |I|_F. In the scalar chain H_vw = j_v j_w, so R = |j_v j_w| / sqrt(j_v^2 j_w^2) = 1 at every depth.
     Measured: R <= q^dist, 0 < q < 1, no skips."""
@@ -353,7 +359,7 @@ def resonance_decays(case):
 # ---------------------------------------------------------------- S6: cost and estimates
 
 
-def draw_layers(rng):
+def draw_layers(rng: Generator) -> Any:
     depth = int(rng.integers(1, 4))
     return {
         "widths": rng.integers(1, 3, size=depth + 1),
@@ -363,7 +369,7 @@ def draw_layers(rng):
     }
 
 
-def sampled(case, rows=None):
+def sampled(case: Case, rows: int | None = None) -> "tuple[Network, BlockMoments, int]":
     """(blocks, names, moments, columns multiplied): the moments from all sign vectors of each layer, or the first
     of them; every product with the Hessian is counted."""
     widths = tuple(int(width) for width in case["widths"])
@@ -395,7 +401,7 @@ def sampled(case, rows=None):
     return network, moments, sum(count)
 
 
-def exact_moments(case):
+def exact_moments(case: Case) -> Evidence:
     """Averages over all sign vectors against the blocks by brute force, and the number of products."""
     network, moments, products = sampled(case)
     names, H = network.parameters, brute_force(network, network.parameters)
@@ -429,7 +435,7 @@ def exact_moments(case):
     domain=draw_layers,
     counterexample={"widths": [1, 1, 1], "theta": [1, 1], "x": [1], "t": [0]},
 )
-def one_product_for_all(case):
+def one_product_for_all(case: Case) -> Evidence:
     """A probe on all layers at once mixes the columns: E |(Hz)_v|^2 = sum_w |H_vw|_F^2, so the pairs are told apart by
     one product a layer only. Read as: the products for all pairs from one probe number 1, whatever the depth; each
     is O(P), so that all pairs cost O(layers P)."""

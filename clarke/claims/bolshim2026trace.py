@@ -3,26 +3,31 @@
 Nothing is drawn: averages run over all sign vectors, and over all mini-batches, so that equality is demanded.
 """
 
+from collections.abc import Callable
 from itertools import pairwise, product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import autograd.numpy as np
 import numpy as onp
+from numpy.random import Generator
 
 from clarke import hessian_blocks, layer_traces, mlp, probe_count, recurrent, trace_variance, unrolling_bias
 
 from .references import brute_force, dyadic, second
-from .statements import HOLDS, UNTESTABLE, claim, equal
+from .statements import HOLDS, UNTESTABLE, Case, claim, equal
+
+if TYPE_CHECKING:
+    from ..network import Network
 
 PAPER, PLACE = "bolshim2026trace", "abstract"
 
 
-def signs(n):
+def signs(n: int) -> Any:
     """All 2^n sign vectors."""
     return onp.array(list(product((-1.0, 1.0), repeat=n))).reshape(-1, n)
 
 
-def net(case, sample=slice(None)):
+def net(case: Case, sample: Any = slice(None)) -> Any:
     """A dense network without biases on the samples asked for, loss the mean of |y - t|^2 / 2."""
     sizes = tuple(int(width) for width in case["widths"])
     count = sum(a * b for a, b in pairwise(sizes))
@@ -37,7 +42,7 @@ def net(case, sample=slice(None)):
     )
 
 
-def draw_net(rng, samples=2):
+def draw_net(rng: Generator, samples: Any = 2) -> Any:
     shallow = [(1, 1, 1), (2, 1, 1), (1, 2, 1), (1, 1, 2), (1, 1, 1, 1)]
     return {
         "widths": shallow[int(rng.integers(0, len(shallow)))],
@@ -48,13 +53,13 @@ def draw_net(rng, samples=2):
     }
 
 
-def by_layer(network):
+def by_layer(network: "Network") -> Any:
     """The spans of the parameters in a flat vector."""
     ends = onp.cumsum([0, *(network.value(name).size for name in network.parameters)])
     return [slice(a, b) for a, b in pairwise(ends)]
 
 
-def estimates(H, spans, probes):
+def estimates(H: Any, spans: Any, probes: int) -> Any:
     """(probes, layers): z_l . (H z)_l"""
     found = probes * (probes @ H)
     return onp.stack([found[:, span].sum(1) for span in spans], axis=1)
@@ -70,7 +75,7 @@ def estimates(H, spans, probes):
     domain=draw_net,
     cites=("hutchinson1990",),
 )
-def unbiased(case):
+def unbiased(case: Case) -> Any:
     """E z_l^T (Hz)_l = sum_m E z_l^T H_lm z_m = tr H_ll, as E z z^T = I. The average over all sign vectors, one
     product each, is the trace itself."""
     network = net(case)
@@ -89,7 +94,7 @@ def unbiased(case):
     domain=draw_net,
     cites=("hutchinson1990",),
 )
-def variance(case):
+def variance(case: Case) -> Any:
     """Signs: Var t_l = 2 sum_{i != j} (H_ll)_ij^2 + sum_{m != l} |H_lm|_F^2 and Cov(t_l, t_m) = |H_lm|_F^2: only
     products z_i z_j, i != j, vary, and distinct pairs are uncorrelated. Against the moments over all sign vectors."""
     network = net(case)
@@ -99,7 +104,7 @@ def variance(case):
     return equal(closed_form=trace_variance(hessian_blocks(network)), over_all_signs=centred.T @ centred / len(drawn))
 
 
-def draw_recurrent(rng):
+def draw_recurrent(rng: Generator) -> Any:
     steps = int(rng.integers(1, 4))
     return {
         "x": dyadic(rng, steps),
@@ -111,7 +116,7 @@ def draw_recurrent(rng):
     }
 
 
-def of_copies(case, name):
+def of_copies(case: Case, name: str) -> Callable[..., Any]:
     """The loss of h_s = a(x_s W + h_{s-1} U), y = V h_T, as a function of one copy of W or U a step."""
     slope = {"linear": lambda z: z, "tanh": np.tanh}[case["activation"]]
 
@@ -134,7 +139,7 @@ def of_copies(case, name):
     verdict=HOLDS,
     domain=draw_recurrent,
 )
-def cross_instance_bias(case):
+def cross_instance_bias(case: Case) -> Any:
     """With A copying the shared weight to its uses, H_tied = A^T H A, so tr H_tied = sum_ab tr H_ab and the unrolled
     trace sum_a tr H_aa differs from it by -sum_{a != b} tr H_ab."""
     network = recurrent(
@@ -154,7 +159,7 @@ def cross_instance_bias(case):
     return equal(bias=[bias["W"], bias["U"]], minus_the_cross_blocks=expected)
 
 
-def draw_batch(rng):
+def draw_batch(rng: Generator) -> Any:
     N = int(rng.integers(1, 4))
     case = draw_net(rng, samples=N)
     return {**case, "batch": int(rng.integers(1, 3)), "probes": int(rng.integers(1, 3))}
@@ -169,7 +174,7 @@ def draw_batch(rng):
     verdict=HOLDS,
     domain=draw_batch,
 )
-def critical_probes(case):
+def critical_probes(case: Case) -> Any:
     """Var T = Var_B(tr H_B) + E_B[V(H_B)] / K by the law of total variance, the batch the same for the K probes; both
     terms are equal at K* = E_B[V(H_B)] / Var_B(tr H_B). Against the variance over all batches drawn with replacement
     and all sign vectors of K probes."""
@@ -203,5 +208,5 @@ def critical_probes(case):
     reason="A recommendation, not a statement: the critical count K* = E_B[V(H_B)] / Var_B(tr H_B) is linear in the "
     "batch size and takes any value >= 0 as the network and its data vary.",
 )
-def recommendation(case):
+def recommendation(case: Case) -> None:
     """clarke.probe_count gives K* of a layer at hand."""

@@ -5,16 +5,19 @@ function written out here: Im f(x + i t h) / t for the first derivative, where n
 Cauchy's formula on a circle of such steps for the second.
 """
 
+from collections.abc import Callable
 from itertools import combinations, permutations
+from typing import Any
 
 import autograd.numpy as anp
 import numpy as np
+from numpy.typing import NDArray
 
 from ..differentials import differential
 from ..passes import cost, hvp, jacobian, jvp, vjp
 from ..primitives import NotPiecewiseSmooth
 from .references import dyadic
-from .statements import AMENDED, FAILS, HOLDS, Evidence, assume, at_most, claim, equal, worst
+from .statements import AMENDED, FAILS, HOLDS, Case, Evidence, assume, at_most, claim, equal, worst
 
 PAPER = "kornilov"
 STEP = 1e-30
@@ -25,34 +28,34 @@ RADIUS, POINTS = 1 / 64, 16  # of the circle: its error is of order 2 (RADIUS / 
 # ---------------------------------------------------------------- derivatives from values
 
 
-def units(x):
+def units(x: np.ndarray) -> NDArray[np.float64]:
     """The entries' directions, in C order."""
     return np.eye(np.size(x)).reshape(-1, *np.shape(x))
 
 
-def along(f, x, h):
+def along(f: Callable[..., Any], x: np.ndarray, h: np.ndarray) -> float:
     """df(x)[h] by a complex step."""
     return np.imag(f(x + 1j * STEP * h)) / STEP
 
 
-def slopes(f, x):
+def slopes(f: Callable[..., Any], x: np.ndarray) -> NDArray[np.float64]:
     """The derivative, of shape f(x).shape + x.shape."""
     columns = [along(f, x, e) for e in units(x)]
     return np.stack(columns, axis=-1).reshape(np.shape(columns[0]) + np.shape(x))
 
 
-def bend(f, x, h):
+def bend(f: Callable[..., Any], x: Any, h: Any) -> Any:
     """d2f(x)[h, h] = (2 / r^2) times the mean of f(x + r w h) / w^2 over the circle of w."""
     w = np.exp(2j * np.pi * np.arange(POINTS) / POINTS)
     return 2 / RADIUS**2 * np.real(np.mean([f(x + RADIUS * z * h) / z**2 for z in w], axis=0))
 
 
-def mixed(f, x, h, k):
+def mixed(f: Callable[..., Any], x: Any, h: Any, k: Any) -> Any:
     """d2f(x)[h, k], by polarization."""
     return (bend(f, x, h + k) - bend(f, x, h - k)) / 4
 
 
-def curvatures(f, x):
+def curvatures(f: Callable[..., Any], x: Any) -> Any:
     """The Hessian of scalar f, of shape x.shape + x.shape."""
     e, n = units(x), np.size(x)
     H = np.zeros((n, n))
@@ -63,13 +66,13 @@ def curvatures(f, x):
     return H.reshape(2 * np.shape(x))
 
 
-def agree(**sides) -> Evidence:
+def agree(**sides: Any) -> Evidence:
     """Every side equal to the last."""
     *others, (name, truth) = sides.items()
     return worst(*(equal(**{other: value, name: truth}) for other, value in others))
 
 
-def example(f, x, printed, library, hessian=None) -> Evidence:
+def example(f: Callable[..., Any], x: Any, printed: Any, library: Any, hessian: Any = None) -> Evidence:
     """Gradient, and Hessian where it is printed, by three ways."""
     first = agree(printed_gradient=printed, library_gradient=library.gradient(x), complex_step=slopes(f, x))
     if hessian is None:
@@ -78,12 +81,12 @@ def example(f, x, printed, library, hessian=None) -> Evidence:
     return worst(first, second)
 
 
-def read(case, *names):
+def read(case: Case, *names: str) -> list[NDArray[np.float64]]:
     """The arrays of a case."""
     return [np.asarray(case[name], float) for name in names]
 
 
-def leibniz(X):
+def leibniz(X: Any) -> Any:
     """det X as the sum over permutations."""
     n, total = len(X), 0.0
     for sigma in permutations(range(n)):
@@ -92,12 +95,12 @@ def leibniz(X):
     return total
 
 
-def inverse(X):
+def inverse(X: Any) -> Any:
     """X^-1 by cofactors."""
     return cofactors(X).T / leibniz(X)
 
 
-def cofactors(X):
+def cofactors(X: Any) -> Any:
     """(-1)^{i+j} M_ij."""
     n = len(X)
     return np.array(
@@ -108,7 +111,7 @@ def cofactors(X):
     )
 
 
-def sigma(z):
+def sigma(z: Any) -> float:
     """The sigmoid."""
     return 1 / (1 + np.exp(-z))
 
@@ -116,23 +119,23 @@ def sigma(z):
 # ---------------------------------------------------------------- what domains draw
 
 
-def size(rng, top=3):
+def size(rng: np.random.Generator, top: Any = 3) -> Any:
     """1, ..., top."""
     return int(rng.integers(1, top + 1))
 
 
-def regular(rng, n):
+def regular(rng: np.random.Generator, n: int) -> Any:
     """An invertible matrix: 4 or -4 on the diagonal, and entries up to 1 added."""
     return np.diag(rng.choice([4, -4], size=n)) + dyadic(rng, n, n, top=1)
 
 
-def definite(rng, n):
+def definite(rng: np.random.Generator, n: int) -> Any:
     """A positive definite matrix, I + F F^T."""
     F = dyadic(rng, n, n, top=1)
     return np.eye(n) + F @ F.T
 
 
-def drawn(**kinds):
+def drawn(**kinds: str) -> Callable[..., Any]:
     """rng -> case: name="mn" draws an array (m, n), name="" a number; n, m and k are drawn once a case."""
 
     def draw(rng):
@@ -142,7 +145,7 @@ def drawn(**kinds):
     return draw
 
 
-def drawn_with(make, **kinds):
+def drawn_with(make: Callable[..., Any], **kinds: str) -> Callable[..., Any]:
     """The same with one n for every side; name="make" draws make(rng, n)."""
 
     def draw(rng):
@@ -166,7 +169,7 @@ def drawn_with(make, **kinds):
     verdict=HOLDS,
     domain=drawn_with(regular, c="n", A="nn", x="n", h="n", X="make", H="nn", Y="nn"),
 )
-def from_the_definition(case):
+def from_the_definition(case: Case) -> Any:
     """What is linear in h in f(x + h) - f(x): <c, h>; <Ah, x> + <Ax, h>; the Neumann series to first order,
     (I + E)^-1 = I - E + o(E); det(I + E) = 1 + Tr E + o(E). By expansion along a row the partial derivatives of det are
     the cofactors, at singular Y too: here Y is any matrix."""
@@ -197,7 +200,7 @@ def from_the_definition(case):
     verdict=HOLDS,
     domain=drawn(A="nn", b="n", c="", x="n"),
 )
-def quadratic(case):
+def quadratic(case: Case) -> Any:
     """d<Ax, x> = <(A + A^T) x, dx>, and the gradient is affine with matrix (A + A^T) / 2. A need not be symmetric."""
     A, b, c, x = read(case, "A", "b", "c", "x")
     S = (A + A.T) / 2
@@ -205,7 +208,7 @@ def quadratic(case):
     return example(lambda v: np.sum(A * np.outer(v, v)) / 2 + np.sum(b * v) + c, x, S @ x + b, closed, S)
 
 
-def definite_form(rng):
+def definite_form(rng: np.random.Generator) -> Any:
     """A positive definite and x whole, not 0."""
     n = size(rng)
     x = rng.integers(-2, 3, size=n)
@@ -221,7 +224,7 @@ def definite_form(rng):
     verdict=HOLDS,
     domain=definite_form,
 )
-def log_of_a_form(case):
+def log_of_a_form(case: Case) -> Any:
     """d ln y = dy / y with dy = 2 <Ax, dx>, then the quotient rule. The example lets x be any vector; it is not 0."""
     A, x = read(case, "A", "x")
     y, q = A @ x, x @ A @ x
@@ -230,14 +233,14 @@ def log_of_a_form(case):
     return example(lambda v: np.log(np.sum(A * np.outer(v, v))), x, 2 * y / q, closed, printed)
 
 
-def nonzero(rng):
+def nonzero(rng: np.random.Generator) -> Any:
     """x whole, not 0, and a direction."""
     n = size(rng)
     x = rng.integers(-2, 3, size=n)
     return {"x": x + (not x.any()) * np.eye(n, dtype=int)[0], "h": dyadic(rng, n)}
 
 
-def length(v):
+def length(v: Any) -> Any:
     """sqrt <v, v>, without a conjugate."""
     return np.sqrt(np.sum(v * v))
 
@@ -251,7 +254,7 @@ def length(v):
     verdict=HOLDS,
     domain=nonzero,
 )
-def norm(case):
+def norm(case: Case) -> Any:
     """d<x, x>^{1/2} = <x, dx> / |x|, then the quotient rule. At 0 the limit over t > 0 of |t h| / t is |h|; the
     two-sided limit the example prints in one place does not exist for h != 0. The library refuses the derivative at
     0."""
@@ -267,7 +270,7 @@ def norm(case):
     return worst(found, at_0, Evidence(refused, {"gradient_at_0": "refused" if refused == 0 else "given"}))
 
 
-def nonzero_and_small(rng):
+def nonzero_and_small(rng: np.random.Generator) -> Any:
     """The same with a whole number k: 2^-k x is looked at too."""
     return nonzero(rng) | {"k": int(rng.integers(1, 200))}
 
@@ -281,7 +284,7 @@ def nonzero_and_small(rng):
     verdict=HOLDS,
     domain=nonzero_and_small,
 )
-def norm_cubed(case):
+def norm_cubed(case: Case) -> Any:
     """d(|x| x) = <x, dx> x / |x| + |x| dx. At 0, |<|h| h, h1>| / |h| = |<h, h1>| -> 0; and the eigenvalues of the
     Hessian at x are 2 |x| along x and |x| across, so that it tends to 0 with x."""
     x, h = read(case, "x", "h")
@@ -303,7 +306,7 @@ def norm_cubed(case):
     verdict=HOLDS,
     domain=drawn(x="n"),
 )
-def softmax(case):
+def softmax(case: Case) -> Any:
     """The quotient rule for exp(x_k) / sum_i exp(x_i), in the two cases."""
     (x,) = read(case, "x")
     s = np.exp(x) / np.sum(np.exp(x))
@@ -320,7 +323,7 @@ def softmax(case):
     verdict=HOLDS,
     domain=drawn(x="n"),
 )
-def sines(case):
+def sines(case: Case) -> Any:
     """J_g = diag(cos x), grad h = 1, and J_g^T 1 = cos x; once more for the Hessian."""
     (x,) = read(case, "x")
     closed = differential("sum_of_sines")
@@ -336,7 +339,7 @@ def sines(case):
     verdict=HOLDS,
     domain=drawn(a="n", x="n"),
 )
-def logistic(case):
+def logistic(case: Case) -> Any:
     """The chain rule, with exp z / (1 + exp z) = sigma(z) and sigma' = sigma (1 - sigma)."""
     a, x = read(case, "a", "x")
     s, closed = sigma(a @ x), differential("logistic", a=a)
@@ -353,7 +356,7 @@ def logistic(case):
     verdict=HOLDS,
     domain=drawn(a="n", x="n", p="n", alpha=""),
 )
-def line(case):
+def line(case: Case) -> Any:
     """The chain rule with d(x + alpha p) = p d alpha, twice; f is ln(1 + exp <a, x>) + sum_i sin x_i here, the two
     terms one after the other for the library."""
     a, x, p, alpha = read(case, "a", "x", "p", "alpha")
@@ -383,7 +386,7 @@ def line(case):
     verdict=HOLDS,
     domain=drawn(A="mk", X="kn", B="mn"),
 )
-def frobenius(case):
+def frobenius(case: Case) -> Any:
     """d|R| = <R, dR> / |R| with dR = A dX. At AX = B the printed gradient is 0 / 0, and such cases are left out."""
     A, X, B = read(case, "A", "X", "B")
     R = A @ X - B
@@ -400,7 +403,7 @@ def frobenius(case):
     verdict=HOLDS,
     domain=drawn_with(regular, A="nn", B="nn", X="make"),
 )
-def conjugation(case):
+def conjugation(case: Case) -> Any:
     """df = Tr(A dX B X^-1) - Tr(A X B X^-1 dX X^-1), each rotated until dX stands last. On the way the seminar prints
     <I, A d(A X B X^-1)> for <I, A d(X B X^-1)>."""
     A, B, X = read(case, "A", "B", "X")
@@ -417,13 +420,13 @@ def conjugation(case):
     verdict=HOLDS,
     domain=drawn(A="nn", X="mn"),
 )
-def gram(case):
+def gram(case: Case) -> Any:
     """df = Tr(A dX^T X) + Tr(A X^T dX) = <X A, dX> + <X A^T, dX>."""
     A, X = read(case, "A", "X")
     return example(lambda V: np.trace(A @ V.T @ V), X, X @ A + X @ A.T, differential("trace_gram", A=A))
 
 
-def definite_points(rng):
+def definite_points(rng: np.random.Generator) -> Any:
     """X and Z positive definite, symmetric H and K."""
     n = size(rng)
     H, K = dyadic(rng, n, n), dyadic(rng, n, n)
@@ -439,7 +442,7 @@ def definite_points(rng):
     verdict=HOLDS,
     domain=definite_points,
 )
-def log_det(case):
+def log_det(case: Case) -> Any:
     """d ln det X = <X^-T, dX> and d(X^-1) = -X^-1 dX X^-1; Tr(X^-1 H X^-1 H) is the squared norm of the symmetric
     X^-1/2 H X^-1/2. Concavity is looked for between X and Z. For antisymmetric H the sign is the other, and the
     space is that of symmetric matrices."""
@@ -472,7 +475,7 @@ def log_det(case):
     domain=drawn_with(regular, A="nn", B="nn", X="make"),
     share=0.2,
 )
-def det_of_inverse(case):
+def det_of_inverse(case: Case) -> Any:
     """d det Y = det(Y) <Y^-T, dY> with dY = -A X^-1 dX X^-1 B, rotated. With the adjugate in place of det(Y) Y^-1 it
     holds for singular A X^-1 B too, as in the library; here A and B keep one row and column, or all."""
     A, B, X = read(case, "A", "B", "X")
@@ -497,7 +500,7 @@ def det_of_inverse(case):
     verdict=HOLDS,
     domain=drawn(A="nm", x="m"),
 )
-def tensor(case):
+def tensor(case: Case) -> Any:
     """f_k = sum_l A_kl x_l holds A_ij only for k = i, with factor x_j."""
     A, x = read(case, "A", "x")
     printed = np.array([[(i == k) * x for i in range(len(A))] for k in range(len(A))], dtype=float)
@@ -508,7 +511,7 @@ def tensor(case):
 # ---------------------------------------------------------------- applications
 
 
-def stretched(rng):
+def stretched(rng: np.random.Generator) -> Any:
     """A matrix and vectors that are not 0, as columns."""
     n, m = size(rng), size(rng)
     X = dyadic(rng, n, 4)
@@ -523,7 +526,7 @@ def stretched(rng):
     verdict=HOLDS,
     domain=stretched,
 )
-def induced_norm(case):
+def induced_norm(case: Case) -> Any:
     """Stationary points of |Ax|^2 - nu (|x|^2 - 1) are the eigenvectors of A^T A, of value nu. The maximum is over
     x != 0."""
     A, X = read(case, "A", "X")
@@ -546,7 +549,7 @@ def induced_norm(case):
     domain=drawn(A="mn", y="m", x="n"),
     share=0.2,
 )
-def least_squares(case):
+def least_squares(case: Case) -> Any:
     """df = -2 <y - Ax, A dx>; f is convex, so that its stationary point is its minimum."""
     A, y, x = read(case, "A", "y", "x")
     assume(abs(np.linalg.det(A.T @ A)) > 1e-3)
@@ -559,7 +562,7 @@ def least_squares(case):
     )
 
 
-def unit(v, t, lam):
+def unit(v: Any, t: Any, lam: Any) -> Any:
     """(sigma(<w, x> + b) - t)^2 / 2 + lam |w|^2 / 2 of the flat (x, w, b), for complex v and traced v alike."""
     n = (len(v) - 1) // 2
     x, w, b = v[:n], v[n : 2 * n], v[2 * n]
@@ -567,7 +570,7 @@ def unit(v, t, lam):
     return (y - t) ** 2 / 2 + lam * anp.sum(w * w) / 2
 
 
-def printed_passes(case):
+def printed_passes(case: Case) -> Any:
     """(x_bar, w_bar, b_bar), the same numbers at the end of either pass as printed."""
     x, w, b, t, lam = read(case, "x", "w", "b", "t", "lam")
     y = sigma(w @ x + b)
@@ -575,7 +578,7 @@ def printed_passes(case):
     return np.concatenate([z_bar * w, z_bar * x + lam * w, [z_bar]])
 
 
-def graph_of(case):
+def graph_of(case: Case) -> Any:
     """The function of the flat (x, w, b), and the point."""
     x, w, b, t, lam = read(case, "x", "w", "b", "t", "lam")
     return lambda v: unit(v, t, lam), np.concatenate([x, w, [b]])
@@ -590,7 +593,7 @@ def graph_of(case):
     verdict=HOLDS,
     domain=drawn(x="n", w="n", b="", t="", lam=""),
 )
-def backward(case):
+def backward(case: Case) -> Any:
     """The chain rule from the last vertex to the first; w is read by z and by R, and both contributions are added."""
     (f, v), one = graph_of(case), np.array(1.0)
     closed = differential("regularized_unit", t=case["t"], lam=case["lam"]).gradient(v)
@@ -607,7 +610,7 @@ def backward(case):
     verdict=HOLDS,
     domain=drawn(x="n", w="n", b="", t="", lam=""),
 )
-def forward(case):
+def forward(case: Case) -> Any:
     """The same factors from the first vertex to the last, one column for each entry of x, w and b."""
     f, v = graph_of(case)
     columns = np.array([jvp(f, v, e) for e in units(v)])
@@ -617,18 +620,18 @@ def forward(case):
 # ---------------------------------------------------------------- remarks
 
 
-def inner_products(rng):
+def inner_products(rng: np.random.Generator) -> Any:
     """M positive definite, A and x."""
     n = size(rng)
     return {"M": definite(rng, n), "A": dyadic(rng, n, n), "x": dyadic(rng, n)}
 
 
-def small_inner_products(rng):
+def small_inner_products(rng: np.random.Generator) -> Any:
     """Diagonal M, whole numbers, n = 2."""
     return {"M": np.diag(rng.integers(1, 3, size=2)), "A": rng.integers(-1, 2, size=(2, 2)), "x": rng.integers(0, 2, 2)}
 
 
-def true_gradient(M, A, x):
+def true_gradient(M: np.ndarray, A: np.ndarray, x: np.ndarray) -> np.ndarray:
     """g with df[h] = g^T M h for f(x) = <Ax, x>_M = (Ax)^T M x."""
     return np.linalg.solve(M, slopes(lambda v: np.sum((A @ v) * (M @ v)), x))
 
@@ -653,21 +656,21 @@ def _adjoint(case):
     printed_domain=small_inner_products,
     counterexample={"M": [[1, 0], [0, 2]], "A": [[0, 1], [0, 0]], "x": [1, 0]},
 )
-def any_inner_product(case):
+def any_inner_product(case: Case) -> Evidence:
     """<Ax, h>_M + <Ah, x>_M = h^T (M A + A^T M) x = <(A + M^-1 A^T M) x, h>_M. The adjoint M^-1 A^T M of A is A^T where
     M and A commute, so n = 1 is no counterexample. The true gradient is M^-1 times a complex step."""
     M, A, x = read(case, "M", "A", "x")
     return equal(printed_gradient=differential("quadratic_form", A=A).gradient(x), true_gradient=true_gradient(M, A, x))
 
 
-def coefficient(case):
+def coefficient(case: Case) -> float:
     """sigma (1 - sigma), read off the library's Hessian: a^T H a / |a|^4."""
     a, x = read(case, "a", "x")
     assume(a.any())
     return float(a @ differential("logistic", a=a).hessian(x) @ a / (a @ a) ** 2)
 
 
-def inside(value, interval, within) -> Evidence:
+def inside(value: float, interval: str, within: bool) -> Evidence:
     """0 within the interval, 1 outside."""
     return Evidence(0.0 if within else 1.0, {"coefficient": value, "interval": interval})
 
@@ -690,13 +693,13 @@ def _half_open(case):
     counterexample={"a": [1], "x": [0]},
     share=0.3,
 )
-def open_interval(case):
+def open_interval(case: Case) -> Evidence:
     """s (1 - s) = 1/4 - (s - 1/2)^2, and sigma(0) = 1/2: the largest value is attained."""
     c = coefficient(case)
     return inside(c, "(0, 1/4)", 0 < c < 0.25 - ROUNDING)
 
 
-def expansion(A, pairs):
+def expansion(A: np.ndarray, pairs: Callable[..., Any]) -> float:
     """1 + sum of the eigenvalues + sum over pairs, then triples and so on, each number at most once."""
     values = np.linalg.eigvals(A)
     n = len(values)
@@ -704,7 +707,7 @@ def expansion(A, pairs):
     return float(np.real(1 + values.sum() + sum(values[i] * values[j] for i, j in pairs(n)) + higher))
 
 
-def det_of_sum(case):
+def det_of_sum(case: Case) -> tuple[NDArray[np.float64], float]:
     """(A, det(I + A) by the library)."""
     (A,) = read(case, "A")
     return A, differential("det")(np.eye(len(A)) + A)
@@ -727,7 +730,7 @@ def _strictly(case):
     domain=drawn(A="nn"),
     counterexample={"A": [[1]]},
 )
-def expansion_of_det(case):
+def expansion_of_det(case: Case) -> Evidence:
     """Multiplying out a product takes each factor once: for n = 1, det(1 + a) = 1 + a, and i <= j adds a^2. The excess
     is sum_i lambda_i^2 = Tr A^2, of second order, so that the derivative of det is not affected."""
     A, det = det_of_sum(case)
@@ -735,13 +738,13 @@ def expansion_of_det(case):
     return equal(sum_over_i_at_most_j=expansion(A, lambda n: pairs), det=det)
 
 
-def labelled(rng):
+def labelled(rng: np.random.Generator) -> Any:
     """A sample x with its label y = 1 or -1, and weights w."""
     n = size(rng)
     return {"x": dyadic(rng, n), "w": dyadic(rng, n), "y": int(rng.choice([1, -1]))}
 
 
-def log_losses(case):
+def log_losses(case: Case) -> tuple[float, float]:
     """(the printed f, by the library; -ln of the probability sigma(y <w, x>) of the label)."""
     x, w, y = read(case, "x", "w", "y")
     return differential("log_likelihood", x=x, y=y)(w), -np.log(sigma(y * (w @ x)))
@@ -763,20 +766,20 @@ def _minus(case):
     domain=labelled,
     counterexample={"x": [1], "w": [0], "y": 1},
 )
-def likelihood(case):
+def likelihood(case: Case) -> Evidence:
     """P(y | x) = sigma(y w^T x), so -ln P = +ln(1 + exp(-y w^T x)): the function of Example 5.20 with a = -y x, which
     is said there to be minimized. f is its negative, concave and unbounded below."""
     f, loss = log_losses(case)
     return equal(printed_f=f, minus_log_probability=loss)
 
 
-def chain_of_sines(rng):
+def chain_of_sines(rng: np.random.Generator) -> Any:
     """x, the length of a chain of sines, and after how many of them one value is stored."""
     length = int(rng.integers(4, 13))
     return {"x": int(rng.integers(-8, 9)) / 4, "length": length, "every": int(rng.integers(2, length // 2 + 1))}
 
 
-def checkpointed(x, length, every):
+def checkpointed(x: float, length: int, every: int) -> tuple[float, int]:
     """(d u_m / d x, most values held at once) of u_i = sin u_{i-1}, by the backward pass that stores each `every`-th
     value and computes those between again."""
     held, most = {0: x}, 1
@@ -796,7 +799,7 @@ def checkpointed(x, length, every):
     return c, most
 
 
-def sines_of(case):
+def sines_of(case: Case) -> tuple[Callable[..., Any], NDArray[np.float64]]:
     """The chain as a function of x (1,), for the library."""
 
     def f(v):
@@ -828,7 +831,7 @@ def _recomputed(case):
     domain=chain_of_sines,
     counterexample={"x": 1, "length": 4, "every": 2},
 )
-def memory(case):
+def memory(case: Case) -> Evidence:
     """The backward pass reads u_{i-1} when it comes to u_i, and no sooner: a segment between two stored values is
     computed again from the first. The same gradient by a pass that holds fewer values than there are contradicts the
     word ALL."""
@@ -838,7 +841,7 @@ def memory(case):
     return at_most(all_values=cost(f, v).kept_backward, held_by_a_pass_with_checkpoints=most)
 
 
-def wide_layers(rng):
+def wide_layers(rng: np.random.Generator) -> Any:
     """A network R^n -> R^p of one hidden layer, p at least 2 n."""
     n, h = size(rng, 2), size(rng)
     p = int(rng.integers(2 * n, 4 * n + 1))
@@ -869,7 +872,7 @@ def _through_one(case):
     amended=_through_one,
     domain=wide_layers,
 )
-def forward_is_cheaper(case):
+def forward_is_cheaper(case: Case) -> Any:
     """A pass multiplies once with every entry of every local Jacobian, forward for each of n columns, backward for each
     of p rows: the ratio is n / p, and nothing else. Multiplications are counted in the library's loops, and here
     from the shapes: a dense layer (h, n) has h n entries, its tanh h."""
@@ -898,7 +901,7 @@ def forward_is_cheaper(case):
     verdict=HOLDS,
     domain=drawn(W="mn", c="m", x="n", u="n"),
 )
-def products(case):
+def products(case: Case) -> Any:
     """d<grad f, u> = <hess f dx, u> = <dx, hess f u> by symmetry, and d<f, u> = <J^T u, dx>. f is sum_k c_k sin (W x)_k
     here, with gradient W^T (c cos W x), and sin W x for the second; the Hessian itself by a circle of steps."""
     W, c, x, u = read(case, "W", "c", "x", "u")

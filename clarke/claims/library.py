@@ -4,10 +4,14 @@ Each statement says its hypotheses; where a shorter one is in use and does not h
 with what is missing.
 """
 
+from collections.abc import Callable, Iterator
 from itertools import combinations, pairwise, product
+from typing import TYPE_CHECKING, Any
 
 import autograd.numpy as np
 import numpy as onp
+from numpy.random import Generator
+from numpy.typing import NDArray
 from scipy.optimize import linprog
 
 from clarke import (
@@ -30,14 +34,17 @@ from clarke.lift import lift
 from clarke.linearization import linearize
 
 from .references import brute_force, dyadic, second
-from .statements import AMENDED, HOLDS, Evidence, assume, at_most, claim, equal
+from .statements import AMENDED, HOLDS, Case, Evidence, assume, at_most, claim, equal
+
+if TYPE_CHECKING:
+    from ..lift import Lift
 
 PAPER = "clarke"
 
 # ---------------------------------------------------------------- fans
 
 
-def two_layers(case):
+def two_layers(case: Case) -> Any:
     """x -> sum relu(V relu(W x + b) + c), c such that the units of the second layer listed in `tied` vanish at 0."""
     W, V, b = (onp.array(case[name], float) for name in "WVb")
     c = onp.where(case["tied"], -V @ onp.maximum(b, 0), 1.0 - V @ onp.maximum(b, 0))
@@ -48,7 +55,7 @@ def two_layers(case):
     return f, W, V, b
 
 
-def draw_two_layers(rng):
+def draw_two_layers(rng: Generator) -> Any:
     n = int(rng.integers(1, 4))
     d, m = int(rng.integers(1, 4)), int(rng.integers(0, 3))
     return {
@@ -59,14 +66,14 @@ def draw_two_layers(rng):
     }
 
 
-def letters_under(rows):
+def letters_under(rows: Any) -> Iterator[Any]:
     """All pairs (letters, sign rows) of guards with these gradients: both signs, or '0' alone for a zero gradient."""
     options = [["0"] if not row.any() else ["+", "-"] for row in rows]
     for letters in product(*options):
         yield letters, [row * (1.0 if letter == "+" else -1.0) for row, letter in zip(rows, letters, strict=True)]
 
 
-def strictly_feasible(rows):
+def strictly_feasible(rows: Any) -> Any:
     """Whether some h has row . h > 0 for every row, hence >= 1: one linear program."""
     rows = [row for row in rows if row.any()]
     if not rows:
@@ -84,7 +91,7 @@ def strictly_feasible(rows):
     verdict=HOLDS,
     domain=draw_two_layers,
 )
-def fan_of_piecewise_linear(case):
+def fan_of_piecewise_linear(case: Case) -> Evidence:
     """Near x such an f is f(x) plus a positively homogeneous function of the displacement, so a pattern is realized
     near x iff its cone {h : s_i g_i . h > 0}, g_i the gradient of the guard under the earlier letters, is not empty.
     Reference: one linear program for every sign vector."""
@@ -102,7 +109,7 @@ def fan_of_piecewise_linear(case):
     return Evidence(len(found ^ set(fan.patterns)) + (not fan.complete), values)
 
 
-def draw_guards(rng):
+def draw_guards(rng: Generator) -> Any:
     """Quadratic guards g_i(x) = A_i . x + x^T Q_i x, A lower triangular with a diagonal that is not 0."""
     n = int(rng.integers(1, 4))
     k = int(rng.integers(1, n + 1))
@@ -120,7 +127,7 @@ def draw_guards(rng):
     verdict=HOLDS,
     domain=draw_guards,
 )
-def fan_of_independent_guards(case):
+def fan_of_independent_guards(case: Case) -> Evidence:
     """With independent gradients the guards are part of a chart near x (inverse function theorem), in which they are
     coordinates: every sign vector s is realized arbitrarily near, at x + t A^+ s for small t > 0, where
     g = t s + O(t^2). Reference: the signs at t = 2^-12 and 2^-24 of that path."""
@@ -143,7 +150,7 @@ def fan_of_independent_guards(case):
 # ---------------------------------------------------------------- H = S^T K S
 
 
-def draw_dag(rng):
+def draw_dag(rng: Generator) -> Any:
     """Nodes f = tanh(A p + B q) + p * q of two earlier arrays p, q, width d; a squared loss on each of the last two."""
     d, count = int(rng.integers(1, 3)), int(rng.integers(1, 5))
     return {
@@ -154,7 +161,7 @@ def draw_dag(rng):
     }
 
 
-def dag_of(case):
+def dag_of(case: Case) -> Any:
     """(network, names): the input f0 and the nodes f1, f2, ..."""
     network = Network()
     network.input("f0", onp.array(case["x"], float))
@@ -180,7 +187,7 @@ def dag_of(case):
     verdict=HOLDS,
     domain=draw_dag,
 )
-def total_second_derivative(case):
+def total_second_derivative(case: Case) -> Any:
     """f = g(f) + eps has df = S d eps, S = (I - N)^-1; the gradient in eps is delta = S^T grad L, and differentiating
     (I - N)^T delta = grad L gives (I - N)^T d delta = (d2 L + sum_u delta_u d2 g_u) df = K df. S^T K S is assembled
     here from closed forms node by node; the library and autograd's whole Hessian are held against it."""
@@ -223,7 +230,7 @@ def total_second_derivative(case):
 # ---------------------------------------------------------------- chambers
 
 
-def draw_normals(rng):
+def draw_normals(rng: Generator) -> Any:
     n, k = int(rng.integers(1, 4)), int(rng.integers(1, 7))
     return {"normals": rng.integers(-2, 3, size=(k, n))}
 
@@ -238,7 +245,7 @@ def draw_normals(rng):
     domain=draw_normals,
     cites=("zaslavsky1975", "orlik1992"),
 )
-def count_identity(case):
+def count_identity(case: Case) -> Any:
     """Zaslavsky: the number of chambers is (-1)^n chi(-1). Reference: Whitney's rank sum over all sets B of
     hyperplanes, chi(t) = sum_B (-1)^|B| t^(n - rank B)."""
     normals = onp.array(case["normals"])
@@ -255,7 +262,7 @@ def count_identity(case):
     )
 
 
-def draw_more_normals(rng):
+def draw_more_normals(rng: Generator) -> Any:
     n, k = int(rng.integers(2, 5)), int(rng.integers(1, 7))
     return {"normals": rng.integers(-2, 3, size=(k, n))}
 
@@ -271,7 +278,7 @@ def draw_more_normals(rng):
     share=0.3,
     cites=("zaslavsky1975", "orlik1992"),
 )
-def deletion_and_restriction(case):
+def deletion_and_restriction(case: Case) -> Any:
     """h cuts exactly those chambers of A without h in two that meet it, and they meet it in the chambers of the
     restriction. On h, x_j = -sum_{i != j} h_i x_i / h_j for h_j != 0: the restricted normals are v_i h_j - v_j h_i."""
     normals = onp.array(case["normals"])
@@ -293,7 +300,7 @@ def deletion_and_restriction(case):
 # ---------------------------------------------------------------- the Hessian of a network
 
 
-def draw_dense(rng):
+def draw_dense(rng: Generator) -> Any:
     depth = int(rng.integers(1, 4))
     return {
         "widths": [int(rng.integers(1, 4)) for _ in range(depth + 1)],
@@ -306,7 +313,7 @@ def draw_dense(rng):
     }
 
 
-def dense_net(case):
+def dense_net(case: Case) -> Any:
     """A dense network at one sample, without kinks."""
     widths, bias = case["widths"], case["bias"]
     size = sum(a * (b + bias) for b, a in pairwise(widths))
@@ -324,12 +331,12 @@ def dense_net(case):
     return network
 
 
-def signature(values):
+def signature(values: Any) -> Any:
     """(positive, negative)"""
     return onp.array([onp.sum(values > 0), onp.sum(values < 0)])
 
 
-def assembled(system):
+def assembled(system: "Lift") -> Any:
     """The lifted matrix, dense."""
     found = onp.zeros((system.starts[-1], system.starts[-1]))
     for bundle in system.bundles:
@@ -354,7 +361,7 @@ def assembled(system):
     share=0.3,
     cites=("haynsworth1968",),
 )
-def inertia_of_the_lift(case):
+def inertia_of_the_lift(case: Case) -> Any:
     """The block of (z, mu) is [[W, -B^T], [-B, 0]] with B unit triangular: determinant (-1)^m, and inertia (m, m, 0) as
     it is zero on m dimensions and regular. Its Schur complement is H + lambda I; inertias add (Haynsworth) and
     determinants multiply. Reference: eigenvalues of the Hessian by brute force."""
@@ -389,7 +396,7 @@ def inertia_of_the_lift(case):
     domain=draw_dense,
     share=0.4,
 )
-def rank_bound(case):
+def rank_bound(case: Case) -> Any:
     """The second variation reads dW_l only through dW_l z + db_l (a_l numbers) and, as beta^T dW_l dz_{l-1}, through
     dW_l^T beta_l (a_{l-1} numbers, none for l = 1, where dz_0 = 0). Without biases z^T (dW_l^T beta) =
     beta^T (dW_l z) is one relation between them. So H is a quadratic form in that many linear functionals."""
@@ -402,7 +409,7 @@ def rank_bound(case):
 # ---------------------------------------------------------------- elements of least norm
 
 
-def draw_planted(rng, samples=1):
+def draw_planted(rng: Generator, samples: Any = 1) -> Any:
     """Units of the first layer vanish at the first sample where they are tied; the others, and later ones, do not."""
     n, d, m = (int(rng.integers(1, 3)) for _ in range(3))
     x = 2 * rng.integers(-1, 2, size=(samples, n)) + 1
@@ -419,14 +426,14 @@ def draw_planted(rng, samples=1):
     }
 
 
-def draw_two_samples(rng):
+def draw_two_samples(rng: Generator) -> Any:
     return draw_planted(rng, samples=2)
 
 
 ORDER = ("W", "b", "V", "c", "u")
 
 
-def masked_loss(case):
+def masked_loss(case: Case) -> tuple[Callable[..., Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
     """(loss of flat parameters whose ReLU slopes are frozen, 0 at a kink; the preactivations)."""
     x, t = onp.array(case["x"], float), onp.array(case["t"], float)
     arrays = [onp.array(case[name], float) for name in ORDER]
@@ -446,7 +453,7 @@ def masked_loss(case):
     return loss, onp.concatenate([array.ravel() for array in arrays]), lower, upper
 
 
-def relu_net(case):
+def relu_net(case: Case) -> Network:
     """The same network, with its kinks."""
     network = Network()
     network.input("x", onp.array(case["x"], float))
@@ -462,7 +469,7 @@ def relu_net(case):
     return network
 
 
-def slope_zero_convention(case):
+def slope_zero_convention(case: Case) -> Evidence:
     """The element of least norm against the Hessian with slope 0 at every kink; kinks of the first layer only."""
     loss, theta, lower, upper = masked_loss(case)
     assume(onp.any(lower == 0) and onp.all(upper != 0))
@@ -472,7 +479,7 @@ def slope_zero_convention(case):
     return equal(least_norm=min_norm_element(found).element, slope_zero=second(loss, theta))
 
 
-def one_sample(case):
+def one_sample(case: Case) -> Any:
     """The same, under the hypothesis."""
     assume(len(case["x"]) == 1)
     return slope_zero_convention(case)
@@ -503,7 +510,7 @@ def one_sample(case):
     tolerance=1e-7,
     share=0.2,
 )
-def slope_zero_at_kinks(case):
+def slope_zero_at_kinks(case: Case) -> Evidence:
     """Let K be the tied units, w_k their weights and bias. Their outputs are 0, so entries of H outside the rows and
     columns of w_k, k in K, do not depend on the slopes s; those inside are multiples of s_k, zero at s = 0. Hence
     <H(s) - H(0), H(0)> = 0 for every s, and H(0) is the least element of the hull as soon as it is in it: all signs
@@ -512,12 +519,12 @@ def slope_zero_at_kinks(case):
     return slope_zero_convention(case)
 
 
-def draw_hull(rng):
+def draw_hull(rng: Generator) -> Any:
     m, d = int(rng.integers(1, 5)), int(rng.integers(1, 4))
     return {"elements": rng.integers(-3, 4, size=(m, d)), "weights": rng.integers(0, 4, size=m)}
 
 
-def least_by_faces(V):
+def least_by_faces(V: Any) -> Any:
     """The point of least norm of conv V: the least among the projections onto the faces' affine hulls that are convex
     combinations."""
     best = None
@@ -544,7 +551,7 @@ def least_by_faces(V):
     tolerance=1e-9,
     cites=("lawson1974",),
 )
-def gap_bounds_distance(case):
+def gap_bounds_distance(case: Case) -> Any:
     """<P, Q - P> >= 0 gives |Q - P|^2 <= <Q, Q - P>, and <Q, P> >= min_i <Q, v_i> as P is in the hull. Q is drawn;
     P comes from all faces, one linear system each."""
     V, weights = onp.array(case["elements"], float), onp.array(case["weights"], float)
@@ -561,7 +568,7 @@ def gap_bounds_distance(case):
 # ---------------------------------------------------------------- Newton's order
 
 
-def draw_start(rng):
+def draw_start(rng: Generator) -> Any:
     n = int(rng.integers(1, 4))
     return {
         "w": rng.integers(-2, 3, size=n),
@@ -582,7 +589,7 @@ def draw_start(rng):
     domain=draw_start,
     cites=("qi1993",),
 )
-def quadratic_order(case):
+def quadratic_order(case: Case) -> Any:
     """f = |x|^2/2 + a max(w . x, 0)^2/2 + (k/3) sum x_i^3 is C^{1,1} with solution 0. On a piece g(x) - V x = -k x^2,
     and V >= 1 - 2 |k| |x|_max, so that one step leads from x to at most |k| |x|^2 / (1 - 2 |k| |x|_max). At a kink,
     w . x = 0, all pieces have one gradient and V x is the same for every element of the hull. Where the gradient jumps

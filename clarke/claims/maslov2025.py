@@ -1,25 +1,26 @@
 """Claims of Maslov, Kugaevskikh and Ivanov (2025): trajectories of Gaussians in the Bernstein basis."""
 
 from math import comb
+from typing import Any
 
 import autograd.numpy as anp
 import numpy as np
 
 from ..limiting import limiting_gradients
 from .references import dyadic
-from .statements import AMENDED, HOLDS, Evidence, assume, at_most, claim, equal, worst
+from .statements import AMENDED, HOLDS, Case, Evidence, assume, at_most, claim, equal, worst
 
 PAPER = "maslov2025"
 
 
-def trajectories(rng):
+def trajectories(rng: np.random.Generator) -> dict[str, Any]:
     """Control points of means (k + 1, 2), factors of their covariances (k + 1, 2, 2), a time."""
     degree = int(rng.integers(0, 5))
     means, factors = dyadic(rng, degree + 1, 2), dyadic(rng, degree + 1, 2, 2)
     return {"means": means, "factors": factors, "t": int(rng.integers(0, 17)) / 16}
 
 
-def basis(degree, t):
+def basis(degree: Any, t: Any) -> Any:
     """The Bernstein polynomials of a degree at t in [0, 1]: nonnegative, of sum 1."""
     return np.array([comb(degree, i) * t**i * (1 - t) ** (degree - i) for i in range(degree + 1)])
 
@@ -33,7 +34,7 @@ def basis(degree, t):
     domain=trajectories,
     tolerance=1e-12,
 )
-def hull(case):
+def hull(case: Case) -> Any:
     """b_i(t) >= 0 and sum_i b_i(t) = 1: the value is a convex combination, and a convex combination of positive
     definite matrices F_i F_i^T + I is positive definite, its least eigenvalue at least the least of theirs."""
     means, factors = np.asarray(case["means"], float), np.asarray(case["factors"], float)
@@ -47,19 +48,19 @@ def hull(case):
     )
 
 
-def factors(rng):
+def factors(rng: np.random.Generator) -> Any:
     """Covariances L L^T and M M^T, another factor, and a constant somebody proposes."""
     n = int(rng.integers(1, 3))
     matrices = {name: dyadic(rng, n, n) for name in ("M", "L", "other")}
     return matrices | {"constant": int(rng.integers(0, 101))}
 
 
-def nuclear(A):
+def nuclear(A: np.ndarray) -> float:
     """|A|_*, the sum of the singular values; tr (A A^T)^{1/2}."""
     return float(np.linalg.svd(A, compute_uv=False).sum())
 
 
-def distance(L, M):
+def distance(L: np.ndarray, M: np.ndarray) -> float:
     """W2^2 of N(0, S) and N(0, T), S = L L^T, T = M M^T: tr S + tr T - 2 tr (S^1/2 T S^1/2)^1/2 = |L|^2 + |M|^2 -
     2 |M^T L|_*."""
     return np.sum(L * L) + np.sum(M * M) - 2 * nuclear(M.T @ L)
@@ -99,7 +100,7 @@ def _in_the_factor(case):
     tolerance=1e-6,
     share=0.4,
 )
-def lipschitz(case):
+def lipschitz(case: Case) -> Evidence:
     """What training by autodiff asks for: a constant that bounds the derivative in the parameters. For data of
     covariance M M^T and the covariance s I the loss is n s + |M|^2 - 2 s^{1/2} tau, tau = |M|_*, of derivative n -
     tau / s^{1/2}: for every constant there is an s, here that with derivative -(constant + 1). In the factor the

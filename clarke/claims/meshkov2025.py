@@ -6,9 +6,11 @@ all that leaves the last layer is p, and H_O = J^T (diag(p) - p p^T) J. One pixe
 a vector and matrices where there is a pooling.
 """
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import combinations
 from math import prod, sqrt
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -18,7 +20,7 @@ from ..bounds import loss_increments, norm_report
 from ..elements import KinkError
 from ..factors import outer_product_factors, outer_product_norm
 from ..network import Network
-from .statements import AMENDED, FAILS, HOLDS, OutsideHypothesis, assume, at_most, claim, equal, worst
+from .statements import AMENDED, FAILS, HOLDS, Case, Evidence, OutsideHypothesis, assume, at_most, claim, equal, worst
 
 PAPER = "meshkov2025"
 STEP = 1e-30  # of a complex step: nothing is subtracted
@@ -27,7 +29,7 @@ STEP = 1e-30  # of a complex step: nothing is subtracted
 # ---------------------------------------------------------------- the network of a case, for the library
 
 
-def network_of(case, targets=None):
+def network_of(case: Case, targets: Any = None) -> Network:
     """The network; x may hold samples (N, ...) where there are targets (N, classes)."""
     x = np.asarray(case["x"], float)
     sides, net = x.ndim - 1 - (targets is not None), Network()
@@ -59,7 +61,7 @@ def _between(case, p):
     return partial(kind, size=pool["size"], padding=pool["padding"])
 
 
-def smooth(door, network):
+def smooth(door: Callable[..., Any], network: Network) -> float:
     """door(network), outside the hypothesis where the point is a kink: there the network has no Hessian."""
     try:
         return door(network)
@@ -70,7 +72,7 @@ def smooth(door, network):
 # ---------------------------------------------------------------- the same by its definition
 
 
-def placement(shape, kernel):
+def placement(shape: tuple[int, ...], kernel: Any) -> Any:
     """(Q (n_out, n_in, size of W), the output's shape): 1 where an entry of T holds an entry of W."""
     kernel, inside = np.asarray(kernel), shape[1:]
     outer, inner, *taps = kernel.shape
@@ -87,7 +89,7 @@ def placement(shape, kernel):
     return Q.reshape(prod(out), prod(shape), kernel.size), out
 
 
-def matrices(case):
+def matrices(case: Case) -> Any:
     """The matrices (T^(p), Q^(p)), Q as (n_out, n_in, size of W), and what follows T^(p): a function of rows."""
     shape, found = np.shape(case["x"]), []
     for p, kernel in enumerate(map(np.asarray, case["kernels"]), 1):
@@ -114,7 +116,7 @@ def _pooled_sides(sides, pool):
     return [(n + 2 * pool["padding"]) // pool["size"] for n in sides]
 
 
-def windows_of(sides, pool):
+def windows_of(sides: Any, pool: Any) -> Any:
     """For each window of a pooling the places it holds, -1 for padding."""
     k, pad = pool["size"], pool["padding"]
     image = np.pad(np.arange(prod(sides)).reshape(sides), pad, constant_values=-1)
@@ -132,7 +134,7 @@ def _pooled(z, table, channels, kind):
     return np.stack(columns, axis=2).reshape(len(z), -1)
 
 
-def logits(case, rows=None):
+def logits(case: Case, rows: Any = None) -> Any:
     """z, of one row of parameters or of many, complex or not, each column flat over the kernels in order."""
     flat = np.concatenate([np.ravel(kernel) for kernel in case["kernels"]])[None] if rows is None else rows
     z, start = np.repeat(np.ravel(case["x"])[None].astype(flat.dtype), len(flat), axis=0), 0
@@ -143,14 +145,14 @@ def logits(case, rows=None):
     return z
 
 
-def hessian(case):
+def hessian(case: Case) -> Any:
     """(H_O, A): J by complex steps, A as a sum over pairs of classes."""
     flat = np.concatenate([np.ravel(kernel) for kernel in case["kernels"]])
     J = np.imag(logits(case, flat + 1j * STEP * np.eye(len(flat)))).T / STEP
     return J.T @ softmax_hessian(logits(case)[0]) @ J
 
 
-def softmax_hessian(z):
+def softmax_hessian(z: Any) -> Any:
     """sum over i < j of p_i p_j (e_i - e_j)(e_i - e_j)^T = diag(p) - p p^T."""
     p = np.exp(z - np.max(z))
     p, e = p / p.sum(), np.eye(len(p))
@@ -158,12 +160,12 @@ def softmax_hessian(z):
     return sum((p[i] * p[j] * np.outer(e[i] - e[j], e[i] - e[j]) for i, j in pairs), np.zeros_like(e))
 
 
-def square(a):
+def square(a: Sequence[Sequence[Sequence[Any]]] | np.ndarray) -> float:
     """|a|^2, of all entries."""
     return float(np.sum(np.square(a)))
 
 
-def squared_norms(case):
+def squared_norms(case: Case) -> Any:
     """|T^(p)|^2 and |Q^(p)|^2."""
     found = matrices(case)
     return [np.linalg.norm(T, 2) ** 2 for T, _, _ in found], [
@@ -171,7 +173,7 @@ def squared_norms(case):
     ]
 
 
-def constants(case):
+def constants(case: Case) -> tuple[Any, ...]:
     """(|x|^2, C, k, d, w^2, L) of the convolutions: the smallest that Theorems 1 and 2 allow; d is m n in 2-D."""
     kernels = [kernel for kernel in map(np.asarray, case["kernels"]) if kernel.ndim > 2]
     C = max(max(kernel.shape[:2]) for kernel in kernels)
@@ -181,7 +183,7 @@ def constants(case):
     return square(case["x"]), C, k, prod(n - taps + 1 for n, taps in first), w2, len(kernels) - 1
 
 
-def overlaps(case):
+def overlaps(case: Case) -> Any:
     """(mu_p, d_p): how many windows of layer p share an entry, at most, the product over the axes of min(k, d); all."""
     sides, found = np.shape(case["x"])[1:], []
     for kernel in map(np.asarray, case["kernels"]):
@@ -194,12 +196,12 @@ def overlaps(case):
 # ---------------------------------------------------------------- what domains draw
 
 
-def odd(rng, *shape):
+def odd(rng: np.random.Generator, *shape: Any) -> Any:
     """Odd multiples of 1/4 in [-7/4, 7/4]: never 0, so that few cases are kinks."""
     return (2 * rng.integers(-4, 4, size=shape) + 1) / 4
 
 
-def chains(rng, sides=None, depth=(1, 3), size=(2, 4), head=0):
+def chains(rng: np.random.Generator, sides: Any = None, depth: Any = (1, 3), size: Any = (2, 4), head: Any = 0) -> Any:
     """Convolutions on a small image, then `head` dense layers; two channels or more at the end."""
     sides = int(rng.integers(1, 3)) if sides is None else sides
     image = [int(rng.integers(size[0], size[1] + 1)) for _ in range(sides)]
@@ -218,17 +220,17 @@ def chains(rng, sides=None, depth=(1, 3), size=(2, 4), head=0):
     return {"x": x, "kernels": kernels}
 
 
-def signals(rng):
+def signals(rng: np.random.Generator) -> Any:
     """1-D convolutions."""
     return chains(rng, sides=1)
 
 
-def images(rng):
+def images(rng: np.random.Generator) -> Any:
     """2-D convolutions."""
     return chains(rng, sides=2, size=(2, 3))
 
 
-def pooled(kind):
+def pooled(kind: str) -> Callable[..., Any]:
     """rng -> 2-D convolutions with one pooling, its windows side by side and without padding."""
 
     def draw(rng):
@@ -246,7 +248,7 @@ def pooled(kind):
     return draw
 
 
-def any_chain(rng):
+def any_chain(rng: np.random.Generator) -> Any:
     """1-D or 2-D convolutions, with a dense head or a pooling or neither."""
     what = rng.choice(["", "head", "max", "average"])
     if what in ("max", "average"):
@@ -267,7 +269,7 @@ def any_chain(rng):
     domain=any_chain,
     share=0.3,
 )
-def product(case):
+def product(case: Case) -> Any:
     """dz/dW^(p) = (dz/dz^(p)) (dz^(p)/dT^(p)) (dT^(p)/dW^(p)) = G^(p) (I (x) x^(p-1)^T) Q^(p), and G (I (x) x^T) =
     G (x) x^T. Side by side these are F Q = J, if the blocks of F and Q follow one order of the layers; the thesis
     stacks theta the other way round than F, and its proof prints x^(p) where x^(p-1) is meant. Here H_O is J^T A J
@@ -277,13 +279,13 @@ def product(case):
     return equal(Q_F_A_F_Q=FQ.T @ f.A @ FQ, J_A_J=hessian(case))
 
 
-def class_scores(rng):
+def class_scores(rng: np.random.Generator) -> Any:
     """Logits of two to five classes, some of them hopeless."""
     n = int(rng.integers(2, 6))
     return {"z": np.where(rng.integers(0, 4, size=n) < 3, rng.integers(-3, 4, size=n), -800)}
 
 
-def softmax_of(z):
+def softmax_of(z: Any) -> Any:
     """The library's A at logits z, those of one dense layer with the one input 1."""
     return outer_product_factors(network_of({"x": [1.0], "kernels": [np.asarray(z, float)[:, None]]})).A
 
@@ -308,7 +310,7 @@ def _norm(A):
     amended=_half,
     domain=class_scores,
 )
-def softmax_norm(case):
+def softmax_norm(case: Any) -> Any:
     """u^T A u is the variance of u_i under p, at most (max u - min u)^2 / 4 (Popoviciu), and (max u - min u)^2 <=
     2 |u|^2: |A| <= 1/2, with equality for u = (1, -1, 0, ...) and p = (1/2, 1/2, 0, ...)."""
     return at_most(norm_A=_norm(softmax_of(case["z"])), printed=sqrt(2))
@@ -335,7 +337,7 @@ def _sharp_lemma_2(case):
     domain=any_chain,
     share=0.3,
 )
-def lemma_2(case):
+def lemma_2(case: Case) -> Any:
     """|J^(p)| <= |G^(p)| |x^(p-1)| |Q^(p)|, since |I (x) x^T| = |x|; |Lambda| <= 1, so |G^(p)| and |x^(p-1)| / |x| are
     at most the products of the |T^(i)| after and before p; |J|^2 <= sum_p |J^(p)|^2. With |A| <= 1/2 this is the
     sharper form, and sqrt 2 > 1/2."""
@@ -372,7 +374,7 @@ SHARPER = (
     domain=signals,
     share=0.3,
 )
-def theorem_1(case):
+def theorem_1(case: Case) -> Any:
     """A patch matrix holds each entry of x^(p-1) in at most mu_p = min(k, d_p) of its d_p rows, so |J^(p)|^2 <=
     |G^(p)|^2 mu_p |x^(p-1)|^2; |T|^2 is at most the largest row sum (C_{i-1} k w) times the largest column sum
     (C_i mu w). Both are below the printed d^2 and C^2 w^2 k d. Q^T Q = d_p I: every weight stands in d_p places."""
@@ -381,7 +383,7 @@ def theorem_1(case):
     return at_most(norm_H=norm, printed=sqrt(2) * x2 * d**2 * (L + 1) * (C**2 * w2 * k * d) ** L)
 
 
-def printed_2d(case):
+def printed_2d(case: Case) -> float:
     """sqrt2 |x|^2 q^2 (L+1) (C^2 k^2 w^2 m n)^L, q^2 = C^2 k^2 m n."""
     x2, C, k, d, w2, L = constants(case)
     return sqrt(2) * x2 * C**2 * k**2 * d * (L + 1) * (C**2 * k**2 * w2 * d) ** L
@@ -400,13 +402,13 @@ def printed_2d(case):
     domain=images,
     share=0.3,
 )
-def theorem_2(case):
+def theorem_2(case: Case) -> Any:
     """As for Theorem 1, the patch matrix along each axis. The printed proof bounds |T|^2 and |Q|^2 by Frobenius norms,
     C^2 k^2 w^2 m n and C^2 k^2 m n; it prints both without the square."""
     return at_most(norm_H=smooth(outer_product_norm, network_of(case)), printed=printed_2d(case))
 
 
-def tall_signals(rng):
+def tall_signals(rng: np.random.Generator) -> Any:
     """Two or three 1-D convolutions, with more places than taps."""
     return chains(rng, sides=1, depth=(2, 3), size=(4, 6))
 
@@ -432,7 +434,7 @@ def _attained(case):
     domain=tall_signals,
     share=0.3,
 )
-def loose(case):
+def loose(case: Case) -> Any:
     """The sharper form of Theorem 1 is smaller than the printed one by sqrt 2 / (1/2) from A, by d^2 / mu from Q, and
     by d / mu from each of L layers, mu <= min(k, d). How much a bound must exceed to do so considerably is not
     printed; this much is proved and looked for."""
@@ -446,7 +448,7 @@ def loose(case):
 # ---------------------------------------------------------------- a growing sample
 
 
-def samples(rng):
+def samples(rng: np.random.Generator) -> Any:
     """A 1-D network with 2 to 4 samples and their classes; the radius R about an optimum."""
     case, N = chains(rng, sides=1, depth=(1, 2), size=(2, 3)), int(rng.integers(2, 5))
     classes = prod(placement_shape(case))
@@ -454,7 +456,7 @@ def samples(rng):
     return drawn | {"classes": [int(c) for c in rng.integers(0, classes, size=N)], "R": int(rng.integers(0, 9)) / 4}
 
 
-def placement_shape(case):
+def placement_shape(case: Case) -> Any:
     """The shape of the logits."""
     shape = np.shape(case["x"])
     for kernel in case["kernels"]:
@@ -462,7 +464,7 @@ def placement_shape(case):
     return shape
 
 
-def losses(case):
+def losses(case: Case) -> Any:
     """l_i = -ln softmax(z_i)[class of i]."""
     found = []
     for x, c in zip(case["x"], case["classes"], strict=True):
@@ -471,7 +473,7 @@ def losses(case):
     return np.array(found)
 
 
-def increments(case):
+def increments(case: Case) -> Any:
     """|L_{k+1} - L_k|, k = 1, ..., N - 1, by the library."""
     first = {"x": case["x"][0], "kernels": case["kernels"]}
     targets = np.eye(prod(placement_shape(first)))[case["classes"]]
@@ -499,7 +501,7 @@ def _exactly(case):
     amended=_exactly,
     domain=samples,
 )
-def corollary(case):
+def corollary(case: Case) -> Any:
     """(k + 1) L_{k+1} = k L_k + l_{k+1}, so L_{k+1} - L_k = (l_{k+1} - L_k) / (k + 1), of modulus at most
     2 W / (k + 1): the corollary holds for every R and every theta*, the term of the Hessian adding what is not needed,
     in 2-D too. If W_l bounded the losses at theta* only it would be another statement, which the Taylor step does not
@@ -515,7 +517,7 @@ def corollary(case):
 # ---------------------------------------------------------------- poolings
 
 
-def one_pixel(kind, layers, sizes):
+def one_pixel(kind: str, layers: int, sizes: Sequence[int]) -> Callable[..., Any]:
     """rng -> 1 x 1 convolutions on one pixel, all weights 1 or -1, with a pooling whose windows are padded."""
 
     def draw(rng):
@@ -526,7 +528,7 @@ def one_pixel(kind, layers, sizes):
     return draw
 
 
-def in_2d(case):
+def in_2d(case: Any) -> Any:
     """A case whose x is a vector and whose kernels are matrices as one pixel and kernels 1 x 1."""
     if np.ndim(case["x"]) > 1:
         return case
@@ -567,7 +569,7 @@ UNPADDED = "for windows k_pool apart that read no padding, so that both sides of
     },
     share=0.3,
 )
-def max_pooling(case):
+def max_pooling(case: Case) -> Evidence:
     """One pixel pooled in a padded window is the pixel, and the bound shrinks by 1/k_pool^4 all the same. Without
     padding take M T^(l) for one layer: it keeps the rows of T^(l) that win, at most m n / k_pool^2 places, so that the
     Frobenius bounds of |T|^2 and |Q|^2 shrink by k_pool^2 from layer l on. For p < l all L - l + 2 such factors stand
@@ -593,7 +595,7 @@ def max_pooling(case):
     },
     share=0.3,
 )
-def average_pooling(case):
+def average_pooling(case: Case) -> Evidence:
     """In a padded window one pixel is divided by k_pool^2, so |H_O| by k_pool^4, the bound by k_pool^{2 (L - l + 2)}.
     Else as for Lemma 3: the rows of the pooling are orthogonal of norm 1/k_pool, and both |T^(l)|^2 and |Q^(l)|^2
     shrink by k_pool^2. The proof prints the blocks of A^T A as 1 1^T / k_pool^2 with norm 1/k_pool and takes |A| for
@@ -604,19 +606,19 @@ def average_pooling(case):
 # ---------------------------------------------------------------- a dense head
 
 
-def headed(rng):
+def headed(rng: np.random.Generator) -> Any:
     """2-D convolutions, then one or two dense layers with weights up to 1/2."""
     case = chains(rng, sides=2, depth=(1, 2), size=(1, 2), head=int(rng.integers(1, 3)))
     kernels = [kernel if kernel.ndim > 2 else kernel / 4 for kernel in case["kernels"]]
     return {"x": case["x"], "kernels": kernels}
 
 
-def one_unit(rng):
+def one_unit(rng: np.random.Generator) -> Any:
     """One pixel, one channel, a head of two classes."""
     return {"x": odd(rng, 1, 1, 1), "kernels": [odd(rng, 1, 1, 1, 1), rng.integers(-4, 5, size=(2, 1)) / 16]}
 
 
-def head_constants(case):
+def head_constants(case: Case) -> tuple[Any, ...]:
     """(sqrt2 |x|^2 q^2, a, b, L, P): a = h^2 w~^2, b = k^2 C^2 w^2 m n; h counts the inputs of the head too."""
     x2, C, k, d, w2, L = constants(case)
     dense = [matrix for matrix in map(np.asarray, case["kernels"]) if matrix.ndim == 2]
@@ -645,7 +647,7 @@ def _upright(case):
     counterexample={"x": [[[1]]], "kernels": [[[[[1]]]], [[0], [0]]]},
     share=0.3,
 )
-def head(case):
+def head(case: Case) -> Evidence:
     """For p > L + 1 the proof has |G|^2 |R|^2 <= a^{P-1} b^{L+1} = a^P b^L (b / a), and prints a / b when it sums. With
     a head of zeros the printed bound is 0; dz/dW of the head is I (x) x^(1)^T, so |H_O| = |A| |x^(1)|^2 = 1/2 at two
     equal classes. The corrected sum is that of the proof, with |Q^(p)| = 1 <= q for the dense layers."""

@@ -7,20 +7,23 @@ gradient at 0 is c + sum_{s_k > 0} b_k w_k and its Hessian A + sum_{s_k > 0} (w_
 if every b_k is 0 and every q_k a multiple of w_k: then f bends and its gradient does not jump.
 """
 
+from collections.abc import Callable, Sequence
 from itertools import combinations
+from typing import Any
 
 import autograd.numpy as anp
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-from .statements import Evidence
+from .statements import Case, Evidence
 
 
-def numbers(case, name, shape):
+def numbers(case: Case, name: str, shape: int | tuple[int, int]) -> NDArray[np.float64]:
     """An array of the case, zeros of the shape where the case leaves it out."""
     return np.asarray(case[name], float) if name in case else np.zeros(shape)
 
 
-def read(case):
+def read(case: Case) -> tuple[NDArray[np.float64], ...]:
     """(c, A, W, b, Q) of f, A symmetrized; W (k, n) must be there."""
     W = np.asarray(case["W"], float)
     k, n = W.shape
@@ -28,7 +31,7 @@ def read(case):
     return numbers(case, "c", n), (A + A.T) / 2, W, numbers(case, "b", k), numbers(case, "Q", (k, n))
 
 
-def kinked(case):
+def kinked(case: Case) -> Callable[..., Any]:
     """f as an autograd function of x (n,)."""
     c, A, W, b, Q = read(case)
 
@@ -38,7 +41,7 @@ def kinked(case):
     return f
 
 
-def cells(W):
+def cells(W: ArrayLike) -> NDArray[np.float64]:
     """One direction inside each cell of the central lines w_k.x = 0, n = 1 or 2: none lies on a line."""
     W = np.asarray(W, float)
     if not W.any():
@@ -51,14 +54,14 @@ def cells(W):
     return np.stack([np.cos(middles), np.sin(middles)], axis=1)
 
 
-def slope(case, x):
+def slope(case: Case, x: np.ndarray) -> NDArray[np.float64]:
     """The gradient of f at x on no kink."""
     c, A, W, b, Q = read(case)
     z = W @ x
     return c + A @ x + ((z > 0) * (b + Q @ x)) @ W + np.maximum(z, 0) @ Q
 
 
-def pieces(case):
+def pieces(case: Case) -> tuple[Any, ...]:
     """(gradients (m, n), Hessians (m, n, n)) at 0 of the pieces of f, one a cell."""
     c, A, W, b, Q = read(case)
     on = (cells(W) @ W.T > 0).astype(float)
@@ -66,7 +69,7 @@ def pieces(case):
     return c + (on * b) @ W, A + half + half.swapaxes(1, 2)
 
 
-def least_by_faces(points):
+def least_by_faces(points: np.ndarray) -> np.ndarray:
     """The element of least Euclidean norm of the hull of points (m, ...): the least over all faces of their vertices.
 
     On the right face the weights solve G w = mu 1, sum w = 1 with G the Gram matrix, and are nonnegative.
@@ -84,7 +87,7 @@ def least_by_faces(points):
     return best.reshape(np.shape(points)[1:])
 
 
-def same_set(**sides):
+def same_set(**sides: Sequence[Sequence[Any]] | np.ndarray) -> Evidence:
     """Two named finite sets of arrays that should be one: their Hausdorff distance, relative to the second."""
     (_, first), (_, second) = sides.items()
     a, b = (np.reshape(np.asarray(side, float), (len(side), -1)) for side in (first, second))
@@ -96,12 +99,12 @@ def same_set(**sides):
 # ---------------------------------------------------------------- what domains draw
 
 
-def whole(rng, *shape, top=2):
+def whole(rng: np.random.Generator, *shape: int, top: int = 2) -> np.ndarray:
     """Whole numbers in [-top, top]: lines with such normals meet at angles of at least 1/8."""
     return rng.integers(-top, top + 1, size=shape or None)
 
 
-def bends(rng, top=3):
+def bends(rng: np.random.Generator, top: int = 3) -> dict[str, np.ndarray]:
     """f with kinks that bend it and do not make its gradient jump: C^{1,1}."""
     n, k = int(rng.integers(1, 3)), int(rng.integers(1, top + 1))
     W, bend = whole(rng, k, n), whole(rng, k)
@@ -109,7 +112,7 @@ def bends(rng, top=3):
     return {"c": whole(rng, n), "A": half + half.T, "W": W, "Q": bend[:, None] * W}
 
 
-def bends_or_jumps(rng):
+def bends_or_jumps(rng: np.random.Generator) -> dict[str, np.ndarray]:
     """One of `bends`, or with a jump of the gradient at 0, or along lines through 0 alone."""
     case, kind = bends(rng), rng.choice(["bends", "jumps", "jumps off 0"])
     k, n = case["W"].shape
@@ -121,7 +124,7 @@ def bends_or_jumps(rng):
 ALMOST_EVERY = np.sqrt([2.0, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71]) / 1024
 
 
-def generic(x):
+def generic(x: np.ndarray) -> NDArray[np.float64]:
     """x moved off every kink with rational coefficients: 1, sqrt 2, sqrt 3, sqrt 5, ... are independent over them."""
     x = np.asarray(x, float)
     return x + ALMOST_EVERY[: x.size].reshape(x.shape)

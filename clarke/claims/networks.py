@@ -10,14 +10,17 @@ formula. Every array is a vector. Keys without content may be left out.
 
 import json
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import autograd.numpy as anp
 import numpy as np
+from numpy.typing import NDArray
 
 from ..network import Network
-from .statements import Evidence, assume, equal
+from .statements import Case, Evidence, assume, equal
 
 CLEAR = 1e-6  # of the kink of relu, so that no tolerance makes one active
 LARGE = 170.0  # for tanh: its second derivative by autograd divides by cosh^4, which overflows beyond 178
@@ -35,7 +38,7 @@ SHAPES = {
 # ---------------------------------------------------------------- formulas
 
 
-def parsed(text):
+def parsed(text: str) -> tuple[str, str, tuple[tuple[Any, ...], ...]]:
     """(name of the function, " + " or " * ", ((coefficient, array name), ...)); a coefficient is 1.0 or as written."""
     under = re.fullmatch(r"(\w+)\((.*)\)", text)
     shape, body = under.groups() if under else ("", text)
@@ -44,7 +47,7 @@ def parsed(text):
     return shape, joint, tuple((np.array(json.loads(A or "1.0"), dtype=float), name) for A, _, name in terms)
 
 
-def readers(text):
+def readers(text: str) -> tuple[str, ...]:
     """The names a formula reads, each once."""
     return tuple(dict.fromkeys(name for _, name in parsed(text)[2]))
 
@@ -53,7 +56,7 @@ def _times(A, z):
     return anp.dot(A, z) if A.ndim == 2 else A * z
 
 
-def evaluated(*arrays, formula):
+def evaluated(*arrays: np.ndarray, formula: tuple[str, str, tuple[tuple[Any, ...], ...]]) -> NDArray[Any]:
     """A formula at arrays, in the order of its terms: a node function for `clarke.Network`."""
     shape, joint, terms = formula
     found = [_times(A, z) for (A, _), z in zip(terms, arrays, strict=True)]
@@ -65,12 +68,12 @@ def evaluated(*arrays, formula):
     return {"": lambda z: z, "tanh": anp.tanh, "relu": lambda z: anp.maximum(z, 0.0)}[shape](total)
 
 
-def summed(*arrays, formula):
+def summed(*arrays: np.ndarray, formula: tuple[str, str, tuple[tuple[Any, ...], ...]]) -> NDArray[Any] | float:
     """The sum of the entries of a formula: a loss."""
     return anp.sum(evaluated(*arrays, formula=formula))
 
 
-def build(case):
+def build(case: Case) -> Network:
     """The case as a `clarke.Network`."""
     network = Network()
     for name, value in case.get("inputs", {}).items():
@@ -86,7 +89,7 @@ def build(case):
     return network
 
 
-def untied(case):
+def untied(case: Case) -> dict[str, Any]:
     """The case with a copy of its own, t_a, of every parameter t for every node a that reads it."""
     copies, nodes = {}, {}
     for node, text in case["nodes"].items():
@@ -154,26 +157,26 @@ class Truth:
     tensor_part: np.ndarray
 
     @property
-    def K(self):
+    def K(self) -> NDArray[np.float64]:
         """loss_part + tensor_part."""
         return self.loss_part + self.tensor_part
 
     @property
-    def gauss_newton(self):
+    def gauss_newton(self) -> NDArray[np.float64]:
         """S^T K^loss S."""
         return self.total.T @ self.loss_part @ self.total
 
-    def block(self, matrix, v, w):
+    def block(self, matrix: np.ndarray, v: str, w: str) -> NDArray[np.float64]:
         """What a matrix over `names` has for v and w."""
         return matrix[self.at[v], self.at[w]]
 
-    def over(self, matrix, names):
+    def over(self, matrix: np.ndarray, names: Iterable[str]) -> NDArray[np.float64]:
         """What it has for several names, side by side."""
         rows = np.concatenate([np.r_[self.at[name]] for name in names])
         return matrix[np.ix_(rows, rows)]
 
 
-def truth(case) -> Truth:
+def truth(case: Case) -> Truth:
     """Everything of first and second order of a case. OutsideHypothesis as `_jet`."""
     leaves = {**case.get("inputs", {}), **case.get("parameters", {})}
     values = {name: np.atleast_1d(np.array(value, dtype=float)) for name, value in leaves.items()}
@@ -208,17 +211,23 @@ def truth(case) -> Truth:
     )
 
 
-def vertices(case):
+def vertices(case: Case) -> tuple[str, ...]:
     """Inputs and nodes: what the paper calls nodes."""
     return (*case.get("inputs", {}), *case["nodes"])
 
 
-def pairs(names):
+def pairs(names: Mapping[str, Any] | Sequence[str] | tuple[str, ...]) -> list[tuple[str, str]]:
     """All ordered pairs."""
     return [(v, w) for v in names for w in names]
 
 
-def worst(blocks, true, *, name="H", found="printed") -> Evidence:
+def worst(
+    blocks: Mapping[tuple[str, str], Any],
+    true: Mapping[tuple[str, str], Any],
+    *,
+    name: str = "H",
+    found: str = "printed",
+) -> Evidence:
     """The block that differs most from the true one, {pair: matrix} both; a block that is not there counts as inf.
 
     Differences are relative to the largest true entry of all blocks, or to 1: sums of large terms may be small blocks.
@@ -241,12 +250,12 @@ VALUES = (1, -1, 2, 0.5)
 ENTRIES = (1, -1, 0, 2, 0.5)
 
 
-def drawn_value(rng, size):
+def drawn_value(rng: np.random.Generator, size: int) -> float | list[float]:
     """A number, or a list of `size` of them."""
     return float(rng.choice(VALUES)) if size == 1 else [float(rng.choice(VALUES)) for _ in range(size)]
 
 
-def drawn_term(rng, name, columns, rows):
+def drawn_term(rng: np.random.Generator, name: str, columns: int, rows: int) -> str:
     """A term for an array of so many columns: a number where it is 1 to 1, else a matrix."""
     if rows == columns == 1:
         weight = float(rng.choice(VALUES))
@@ -255,23 +264,23 @@ def drawn_term(rng, name, columns, rows):
     return f"{json.dumps(matrix).replace('.0', '')} {name}"
 
 
-def under(shape, body):
+def under(shape: str, body: str) -> str:
     """The formula of a body under a function."""
     return f"{shape}({body})" if shape else body
 
 
 def drawn(
-    rng,
+    rng: np.random.Generator,
     *,
-    least=1,
-    nodes=4,
-    size=2,
-    parameters=False,
-    shared=False,
-    losses=1,
-    shapes=("", "square", "tanh", "relu"),
-    product=True,
-):
+    least: int = 1,
+    nodes: int = 4,
+    size: int = 2,
+    parameters: bool = False,
+    shared: bool = False,
+    losses: int = 1,
+    shapes: Any = ("", "square", "tanh", "relu"),
+    product: bool = True,
+) -> dict[str, Any]:
     """A network of `least` to `nodes` nodes a, b, ..., up to two parents each, vectors of 1 to `size` entries.
 
     parameters: each node may read one, of its own or, with `shared`, one that others read too. losses: the first reads

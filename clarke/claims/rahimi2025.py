@@ -9,11 +9,15 @@ printed matrices M, D_x, P, D_D, D_M, D_xx, D_xz, D_zx, D_zz are assembled here 
 paper's section 6, and the truth comes from `clarke.hessian_blocks` and `clarke.hvp` of the same pipeline.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import autograd.numpy as np
 import numpy as onp
+from numpy.random import Generator
+from numpy.typing import NDArray
 from scipy.linalg import block_diag
 
 from clarke import (
@@ -32,25 +36,25 @@ from clarke.lift import outline
 from clarke.linearization import linearize
 from clarke.woodbury import Pipeline, inverse_of_q, lifted, woodbury_solve
 
-from .statements import AMENDED, FAILS, HOLDS, UNTESTABLE, Evidence, assume, at_most, claim, equal
+from .statements import AMENDED, FAILS, HOLDS, UNTESTABLE, Case, Evidence, assume, at_most, claim, equal
 
 PAPER = "rahimi2025"
 
 # ---------------------------------------------------------------- pipelines
 
 
-def taylor(z, x, F, G, T):
+def taylor(z: NDArray[Any], x: NDArray[Any], F: Any, G: NDArray[Any], T: NDArray[Any]) -> NDArray[Any]:
     """F z + G x + y^T T y / 2"""
     y = np.concatenate([z, x])
     return np.dot(F, z) + np.dot(G, x) + 0.5 * np.einsum("ijk,j,k->i", T, y, y)
 
 
-def head(z):
+def head(z: NDArray[Any]) -> NDArray[Any] | float:
     """The loss is z_L."""
     return np.sum(z)
 
 
-def arrays(case):
+def arrays(case: Case) -> list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]:
     """The steps (F_l, G_l, T_l)."""
     found = []
     for F, G, T in zip(case["F"], case["G"], case["T"], strict=True):
@@ -59,7 +63,7 @@ def arrays(case):
     return found
 
 
-def network_of(case):
+def network_of(case: Case) -> Network:
     """The pipeline as a network at the origin."""
     network = Network()
     network.input("z0", onp.zeros(1))
@@ -70,7 +74,7 @@ def network_of(case):
     return network
 
 
-def adjoints(steps):
+def adjoints(steps: Sequence[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]) -> list[NDArray[Any]]:
     """b_1, ..., b_L: (a_l,) each, b_L = 1."""
     found = [onp.ones(1)]
     for F, _, _ in reversed(steps[1:]):
@@ -78,7 +82,7 @@ def adjoints(steps):
     return found
 
 
-def pipeline_of(case):
+def pipeline_of(case: Case) -> Pipeline:
     """The same for `clarke.woodbury`: second derivatives weighted by the adjoints."""
     steps = arrays(case)
     weighted = [onp.tensordot(b, T, 1) for b, (_, _, T) in zip(adjoints(steps), steps, strict=True)]
@@ -92,12 +96,12 @@ def pipeline_of(case):
     )
 
 
-def flattened(T, rows, columns):
+def flattened(T: NDArray[Any], rows: slice, columns: slice) -> NDArray[Any]:
     """The derivative in the arguments `columns` of vec of the Jacobian in the arguments `rows`: index (row, output)."""
     return T[:, rows, columns].transpose(1, 0, 2).reshape(-1, T[:, rows, columns].shape[2])
 
 
-def printed(case):
+def printed(case: Case) -> dict[str, NDArray[Any]]:
     """The matrices recapitulated after (24), as printed, by name."""
     steps = arrays(case)
     b, M_, Dx, P = adjoints(steps), *pipeline_of(case).matrices
@@ -114,7 +118,7 @@ def printed(case):
     return {"M": M_, "Dx": Dx, "P": P} | {name: onp.asarray(block_diag(*blocks)) for name, blocks in parts.items()}
 
 
-def draw(rng, square=False):
+def draw(rng: Generator, square: bool = False) -> Any:
     """1 to 3 steps of widths and numbers of parameters 1 to 2; where square, D_x is square and regular."""
     depth = int(rng.integers(1, 4))
     a = [1, *(int(rng.integers(1, 3)) for _ in range(depth - 1)), 1]
@@ -135,24 +139,24 @@ def draw(rng, square=False):
 draw_square = partial(draw, square=True)
 
 
-def hessian_of(case):
+def hessian_of(case: Case) -> NDArray[Any]:
     """The Hessian in all parameters."""
     return onp.asarray(hessian_blocks(network_of(case)).dense())
 
 
-def regular(matrix):
+def regular(matrix: NDArray[Any]) -> bool:
     """Whether the matrix has an inverse that keeps five digits of 15."""
     values = onp.linalg.svd(matrix, compute_uv=False)
     return matrix.shape[0] == matrix.shape[1] and values[-1] > 1e-5 * max(1.0, values[0])
 
 
-def rank(matrix):
+def rank(matrix: NDArray[Any]) -> int:
     """The number of singular values above 1e-9 of the largest, and of 1."""
     values = onp.linalg.svd(matrix, compute_uv=False)
     return int(onp.sum(values > 1e-9 * max(1.0, values[0])))
 
 
-def direction(n):
+def direction(n: int) -> NDArray[Any]:
     """(1, 2, ..., n) / n: a right-hand side."""
     return onp.arange(1.0, n + 1) / n
 
@@ -168,7 +172,7 @@ def direction(n):
     verdict=HOLDS,
     domain=draw,
 )
-def gradient(case):
+def gradient(case: Case) -> Any:
     """dz = M^-1 D_x dx by forward substitution, and e_L picks the last, scalar, entry of dz."""
     parts = printed(case)
     last = onp.eye(len(parts["M"]))[-1]
@@ -188,7 +192,7 @@ def gradient(case):
     domain=draw,
     cites=("pearlmutter1994",),
 )
-def polynomial(case):
+def polynomial(case: Case) -> Any:
     """Differentiate e_L M^-1 D_x: d vec of each Jacobian is (D_xx + D_zx P M^-1 D_x) dx and (D_xz + D_zz P M^-1 D_x)
     dx, weighted by b. P takes (dz_1, ..., dz_L) to (dz_0, ..., dz_{L-1}), of as many entries as a_0 = a_L only."""
     S = printed(case)
@@ -198,13 +202,13 @@ def polynomial(case):
     return equal(hessian=hessian_of(case), printed=straight + through)
 
 
-def draw_map(rng):
+def draw_map(rng: Generator) -> Any:
     o, d = int(rng.integers(1, 3)), int(rng.integers(1, 4))
     T = rng.integers(-2, 3, size=(o, d, d))
     return {"T": T + T.swapaxes(1, 2), "dx": rng.integers(-2, 3, size=d)}
 
 
-def change_of_jacobian(case):
+def change_of_jacobian(case: Case) -> NDArray[Any]:
     """vec of the change of the Jacobian of g(x) = x^T T x / 2 from 0 to dx."""
     T, dx = onp.array(case["T"], float), onp.array(case["dx"], float)
 
@@ -214,7 +218,7 @@ def change_of_jacobian(case):
     return vec(jacobian(g, dx).matrix - jacobian(g, 0.0 * dx).matrix)
 
 
-def stacked(case):
+def stacked(case: Case) -> Evidence:
     """The (o d) x d matrix, entry ((j, i), k) the second derivative of g_i in x_j and x_k."""
     T, dx = onp.array(case["T"], float), onp.array(case["dx"], float)
     return equal(change_of_the_jacobian=change_of_jacobian(case), od_by_d=flattened(T, slice(None), slice(None)) @ dx)
@@ -232,7 +236,7 @@ def stacked(case):
     domain=draw_map,
     counterexample={"T": [[[1, 0], [0, 1]]], "dx": [1, 0]},
 )
-def o_by_d_squared(case):
+def o_by_d_squared(case: Case) -> Evidence:
     """An o x d^2 matrix takes d^2 entries; dx has d. Both fit only where d = 1. The shapes used later in the paper,
     a p x p for nabla_xx f_l, are the right ones."""
     T, dx = onp.array(case["T"], float), onp.array(case["dx"], float)
@@ -253,7 +257,7 @@ def o_by_d_squared(case):
     verdict=HOLDS,
     domain=draw,
 )
-def lifted_forms(case):
+def lifted_forms(case: Case) -> Any:
     """U^T X U is (24) block by block; the I taken from the corner of X gives back (M^-1 D_x)^T (M^-1 D_x) = A."""
     A, U, Q = lifted(pipeline_of(case))
     H, n = hessian_of(case), len(U) - len(A)
@@ -261,20 +265,20 @@ def lifted_forms(case):
     return equal(hessian=[H, H], printed=[U.T @ X @ U, A + U.T @ Q @ U])
 
 
-def require_regular(case):
+def require_regular(case: Case) -> Any:
     """(A, U, Q, H) where A, Q and H are regular."""
     found = (*lifted(pipeline_of(case)), hessian_of(case))
     assume(all(regular(matrix) for matrix in (found[0], found[2], found[3])))
     return found
 
 
-def woodbury(A, U, Q):
+def woodbury(A: Any, U: Any, Q: Any) -> Any:
     """The right-hand side of (28)."""
     Ainv = onp.linalg.inv(A)
     return Ainv - Ainv @ U.T @ onp.linalg.solve(onp.linalg.inv(Q) + U @ Ainv @ U.T, U @ Ainv)
 
 
-def woodbury_inverse(case):
+def woodbury_inverse(case: Case) -> Any:
     """(28) where A, Q, H are regular."""
     A, U, Q, H = require_regular(case)
     return equal(product=woodbury(A, U, Q) @ H, identity=onp.eye(len(H)))
@@ -299,7 +303,7 @@ TWO_PARAMETERS = {"F": [[[0]]], "G": [[[1, 0]]], "T": [[[[0, 0, 0], [0, 1, 0], [
     share=0.2,
     cites=("woodbury1950",),
 )
-def woodbury_as_printed(case):
+def woodbury_as_printed(case: Case) -> Evidence:
     """Woodbury needs the inverses it writes. x1 + (x1^2 + x2^2)/2 has H = I, but a gradient (1, 0) and so
     A = [[1, 0], [0, 0]]. Where A or Q is singular their ranks are set against their sizes, else (28) against H."""
     A, U, Q = lifted(pipeline_of(case))
@@ -311,7 +315,7 @@ def woodbury_as_printed(case):
     return equal(product=woodbury(A, U, Q) @ H, identity=onp.eye(len(H)))
 
 
-def inverse_of_a(case):
+def inverse_of_a(case: Case) -> Any:
     """A^-1 by the printed product, D_x square and regular."""
     M, Dx, _ = pipeline_of(case).matrices
     assume(regular(Dx))
@@ -333,7 +337,7 @@ def inverse_of_a(case):
     counterexample=TWO_PARAMETERS,
     share=0.3,
 )
-def inverse_of_a_as_printed(case):
+def inverse_of_a_as_printed(case: Case) -> Evidence:
     """D_x is block diagonal with blocks a_l x p_l: of one loss and two parameters it is 1 x 2."""
     _, Dx, _ = pipeline_of(case).matrices
     if Dx.shape[0] != Dx.shape[1]:
@@ -341,7 +345,7 @@ def inverse_of_a_as_printed(case):
     return inverse_of_a(case)
 
 
-def dense_layer(case):
+def dense_layer(case: Case) -> Any:
     """Q_22 of one dense layer h = activation(W z) whose adjoint is given."""
     W = onp.array(case["W"], float)
     network = Network()
@@ -354,7 +358,7 @@ def dense_layer(case):
     return hessian_blocks(network)["W", "W"]
 
 
-def draw_with_layer(rng):
+def draw_with_layer(rng: Generator) -> Any:
     outputs, inputs = int(rng.integers(1, 3)), int(rng.integers(2, 4))
     layer = {
         "W": 2 * rng.integers(-1, 2, size=(outputs, inputs)) + onp.eye(1, inputs, dtype=int)[0],
@@ -364,7 +368,7 @@ def draw_with_layer(rng):
     return {**draw_square(rng), **layer}
 
 
-def error_of_29(case):
+def error_of_29(case: Case) -> Any:
     """max |Q^-1 Q - I| with Q^-1 by (29), where Q, Q_22 and S_q are regular."""
     _, _, Q = lifted(pipeline_of(case))
     p = sum(G.shape[1] for _, G, _ in arrays(case))
@@ -373,7 +377,7 @@ def error_of_29(case):
     return onp.abs(inverse_of_q(pipeline_of(case)) @ Q - onp.eye(len(Q))).max()
 
 
-def through_q22(case):
+def through_q22(case: Case) -> Any:
     """(29) where it says something, and the rank of Q_22 of a dense layer."""
     error = error_of_29(case)
     bound = len(case["W"]) if case["activation"] == "tanh" else 0
@@ -389,7 +393,7 @@ LINEAR_LAYER = {
 """z_1 = x_1 + x_1^2 / 2, z_2 = z_1 + x_2 + z_1 x_2: the second step is linear in its parameter."""
 
 
-def draw_linear_layers(rng):
+def draw_linear_layers(rng: Generator) -> Any:
     """Square pipelines some of whose layers are linear in their parameters: Q_22 has zero blocks there."""
     case = draw_square(rng)
     for k, (F, _, T) in enumerate(arrays(case)):
@@ -415,7 +419,7 @@ def draw_linear_layers(rng):
     counterexample=LINEAR_LAYER,
     share=0.2,
 )
-def through_q22_as_printed(case):
+def through_q22_as_printed(case: Case) -> Evidence:
     """For a dense layer Q_22 = diag(b sigma'') (x) z z^T, one z a layer. With z_1 = x_1 + x_1^2/2 and
     z_2 = z_1 + x_2 + z_1 x_2, Q is regular and Q_22 = diag(1, 0) is not; its rank is set against its size."""
     _, _, Q = lifted(pipeline_of(case))
@@ -426,7 +430,7 @@ def through_q22_as_printed(case):
     return error_of_29(case)
 
 
-def capacitance(case):
+def capacitance(case: Case) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """(D_x^-1 M, Q^-1 by (29), S_H by (35)) where everything to be inverted is regular."""
     M, Dx, _ = pipeline_of(case).matrices
     A, U, Q = lifted(pipeline_of(case))
@@ -436,7 +440,7 @@ def capacitance(case):
     return onp.linalg.solve(Dx, M), inverse_of_q(pipeline_of(case)), U @ onp.linalg.solve(A, U.T)
 
 
-def with_plus_signs(case):
+def with_plus_signs(case: Case) -> Evidence:
     """(28) with S_H of (37), the minus signs dropped, against the library's inverse."""
     capacitance(case)
     network, H = network_of(case), hessian_of(case)
@@ -465,7 +469,7 @@ ONE_PARAMETER = {"F": [[[0]]], "G": [[[1]]], "T": [[[[0, 0], [0, 1]]]]}
     share=0.2,
     tolerance=1e-7,
 )
-def minus_signs(case):
+def minus_signs(case: Case) -> Evidence:
     """A^-1 = D_x^-1 M M^T D_x^-T turns (35) into (36) with plus signs; the two lines printed are each other's
     negative, and S_H is not 0. x + x^2/2 has Q = diag(-1, 1), U = (1, 1) and S_H = [[0, 1], [1, 2]]."""
     root, Qinv, A_part = capacitance(case)
@@ -482,7 +486,7 @@ def minus_signs(case):
     domain=draw_square,
     share=0.3,
 )
-def block_form(case):
+def block_form(case: Case) -> Any:
     """With R = D_x^-1 M, A^-1 = R R^T and U = [R^-1; I]: the blocks are R^-1 R R^T R^-T = I, R^T, R and R R^T. Where
     D_x is square and invertible, as everywhere in section 6."""
     M, Dx, _ = pipeline_of(case).matrices
@@ -494,7 +498,7 @@ def block_form(case):
     )
 
 
-def symmetric_lift(case):
+def symmetric_lift(case: Case) -> Evidence:
     """The library's solution by the lift, residual against the Hessian of (24)."""
     S = printed(case)
     down = S["P"] @ onp.linalg.solve(S["M"], S["Dx"])
@@ -522,7 +526,7 @@ def symmetric_lift(case):
     tolerance=1e-8,
     share=0.2,
 )
-def corner_of_the_capacitance(case):
+def corner_of_the_capacitance(case: Case) -> Evidence:
     """Nothing reads z_L: its rows of D_zz P and D_zx P are 0, so that S_q has the decoupled last entry -1, S_q^-1 too,
     and S_H11 = S_q^-1 + I (up to the sign of (36)) the zero row of z_L. Its rank is set against its size."""
     _, Qinv, _ = capacitance(case)
@@ -531,14 +535,14 @@ def corner_of_the_capacitance(case):
     return equal(rank_of_S_H11=rank(corner), size=n)
 
 
-def draw_factor(rng):
+def draw_factor(rng: Generator) -> Any:
     """Bidiagonal G with a diagonal that is not 0, and g."""
     n = int(rng.integers(1, 4))
     G = onp.diag(rng.choice([1, -1, 2], size=n)) + onp.diag(rng.integers(-2, 3, size=n - 1), -1)
     return {"G": G, "g": rng.integers(-2, 3, size=n)}
 
 
-def lower_first(case):
+def lower_first(case: Case) -> Evidence:
     """G^-1, then G^-T."""
     G, g = onp.array(case["G"], float), onp.array(case["g"], float)
     return equal(G_then_its_transpose=onp.linalg.solve(G.T, onp.linalg.solve(G, g)), solution=newton_step(g, G @ G.T))
@@ -558,7 +562,7 @@ def lower_first(case):
     counterexample={"G": [[1, 0], [1, 1]], "g": [1, 0]},
     share=0.9,
 )
-def upper_first(case):
+def upper_first(case: Case) -> Evidence:
     """G^-T followed by G^-1 is (G^T G)^-1, another matrix unless G is normal. For G = [[1, 0], [1, 1]] G G^T is
     [[1, 1], [1, 2]] and G^T G [[2, 1], [1, 1]]."""
     G, g = onp.array(case["G"], float), onp.array(case["g"], float)
@@ -568,7 +572,7 @@ def upper_first(case):
 # ---------------------------------------------------------------- R-54: Pearlmutter's passes
 
 
-def pearlmutter(case, corrected):
+def pearlmutter(case: Case, corrected: bool) -> Evidence:
     """The right-hand side of (54) on v = (1, ..., p) / p, printed or corrected, and the library's product."""
     S = printed(case)
     v = direction(S["Dx"].shape[1])
@@ -599,7 +603,7 @@ def pearlmutter(case, corrected):
     counterexample={"F": [[[0]], [[1]]], "G": [[[1]], [[0]]], "T": [[[[0, 0], [0, 0]]], [[[1, 0], [0, 0]]]]},
     cites=("pearlmutter1994",),
 )
-def downshift_not_transposed(case):
+def downshift_not_transposed(case: Case) -> Evidence:
     """b'_l reads step l + 1, so what is computed there is shifted up, by P^T, and D_zz of step l + 1 meets dz_l, the
     entry l + 1 of P g. For z_1 = x_1, L = z_1 + z_1^2/2 the second derivative is 1, the printed product 0."""
     return pearlmutter(case, corrected=False)
@@ -608,7 +612,7 @@ def downshift_not_transposed(case):
 # ---------------------------------------------------------------- costs, by counting
 
 
-def counted_product(case):
+def counted_product(case: Case) -> tuple[NDArray[Any], int]:
     """(Hv, multiplications) by (24) from the right, the unweighted tensors multiplied first, as the paper counts."""
     steps = arrays(case)
     sizes = [G.shape[1] for _, G, _ in steps]
@@ -637,13 +641,13 @@ def counted_product(case):
     return onp.concatenate(found), count
 
 
-def widths(case):
+def widths(case: Case) -> Any:
     """(L, a, p): the depth and the largest width and number of parameters of a layer."""
     steps = arrays(case)
     return len(steps), max(max(F.shape) for F, _, _ in steps), max(G.shape[1] for _, G, _ in steps)
 
 
-def draw_wide(rng):
+def draw_wide(rng: Generator) -> Any:
     """A pipeline of one width."""
     depth, a, p = (int(rng.integers(1, 5)) for _ in range(3))
     case = {"F": [], "G": [], "T": []}
@@ -664,7 +668,7 @@ def draw_wide(rng):
     verdict=HOLDS,
     domain=draw_wide,
 )
-def product_cost(case):
+def product_cost(case: Case) -> Any:
     """Multiplications of one product by (24), counted while it is computed: per layer a p^2 + 2 a^2 p + a^3 for D_xx,
     D_zx, D_xz, D_zz and 3 a p + 3 a^2 for the rest, at most 5 (a p^2 + a^2 p + a^3). The product itself is compared
     with the library's."""
@@ -680,11 +684,11 @@ ROUGHLY = 4
 """Costs within this factor are roughly equal."""
 
 
-def draw_sizes(rng):
+def draw_sizes(rng: Generator) -> Any:
     return {"L": int(rng.integers(1, 4)), "a": int(rng.integers(1, 7)), "p": int(rng.integers(1, 41))}
 
 
-def multiplications(case):
+def multiplications(case: Case) -> tuple[int, int]:
     """(of one product by section 5.4, counted in a pipeline of L steps of width a with p parameters each and a head;
     of the inverses of its blocks of Q_22 and S_q, step 4 of the summary, n^3 for one of n rows by Gauss-Jordan)."""
     L, a, p = case["L"], case["a"], case["p"]
@@ -694,7 +698,7 @@ def multiplications(case):
     return product, L * (p**3 + a**3)
 
 
-def cost_ratio(case):
+def cost_ratio(case: Case) -> Evidence:
     """The blocks' inverses against max(a, p) / min(a, p) products."""
     product, inverse = multiplications(case)
     ratio = max(case["a"], case["p"]) / min(case["a"], case["p"])
@@ -713,21 +717,21 @@ def cost_ratio(case):
     domain=draw_sizes,
     counterexample={"L": 1, "a": 1, "p": 16},
 )
-def same_cost(case):
+def same_cost(case: Case) -> Evidence:
     """p^3 = (p/a) a p^2 for p >= a, and p^3 <= a^3 else, so the inverses of the blocks take at most max/min times the
     multiplications of a product, and p/a times asymptotically in p. Roughly is read as within a factor 4."""
     product, inverse = multiplications(case)
     return at_most(scale=0.0, inverse=inverse, four_products=ROUGHLY * product)
 
 
-def elimination_work(network, eliminate=False):
+def elimination_work(network: Network, eliminate: bool = False) -> tuple[int, int]:
     """(unknowns, bandwidth) of the symmetric lift over all parameters: banded LU takes at most unknowns times
     2 bandwidth^2 multiplications and unknowns times 3 bandwidth numbers."""
     system = outline(((1.0, linearize(network)),), network.parameters, 1.0, eliminate=eliminate)
     return int(system.sizes.sum()), bandwidth(system)
 
 
-def chain_of(case, depth):
+def chain_of(case: Case, depth: int) -> Network:
     """z_l = tanh(z_{l-1} W_l^T) of width a on n samples, one network of `depth` layers."""
     a, n = case["a"], case["samples"]
     return mlp(
@@ -741,11 +745,11 @@ def chain_of(case, depth):
     )
 
 
-def draw_batch(rng):
+def draw_batch(rng: Generator) -> Any:
     return {"L": int(rng.integers(2, 6)), "a": int(rng.integers(1, 4)), "samples": int(rng.integers(1, 9))}
 
 
-def linear_in_depth(case):
+def linear_in_depth(case: Case) -> Evidence:
     """Twice the depth: the same bandwidth, at most p + 4 n a, and twice the unknowns, p + 2 n a a layer."""
     L, a, n = case["L"], case["a"], case["samples"]
     unknowns, band = elimination_work(chain_of(case, L))
@@ -771,7 +775,7 @@ def linear_in_depth(case):
     counterexample={"L": 2, "a": 1, "samples": 8},
     share=0.9,
 )
-def linear_whatever_the_batch(case):
+def linear_whatever_the_batch(case: Case) -> Evidence:
     """The lift has p + 2 n a unknowns a layer, those of neighbouring layers meet, and banded LU takes unknowns times
     bandwidth^2. Read with a activations a sample, as in the paper, where z_0 is one input: at most 75 L max(a, p)^3,
     the constant of one sample, (1 + 2) (1 + 4)^2. The samples are coupled by the parameters, so that they cannot be
@@ -793,15 +797,15 @@ def linear_whatever_the_batch(case):
     reason="A hedged remark on the literature; no computation contradicts it.",
     cites=("pantoja1988", "dunn1989", "christianson1999"),
 )
-def no_variant(case):
+def no_variant(case: Case) -> None:
     """A pipeline is a discrete-time optimal control problem: states z_l, controls x_l, one terminal cost."""
 
 
-def draw_growth(rng):
+def draw_growth(rng: Generator) -> Any:
     return {"L": int(rng.integers(1, 4)), "a": int(rng.integers(1, 6)), "p": int(rng.integers(1, 6))}
 
 
-def compressed_work(case):
+def compressed_work(case: Case) -> Evidence:
     """Of L dense layers of width a at one sample, P = L a^2, the parameters eliminated: 2 a unknowns a layer with a
     bandwidth of at most 4 a, hence 32 L a^3 multiplications, and 2 P more for the elimination."""
     L, a = case["L"], case["a"]
@@ -823,7 +827,7 @@ def compressed_work(case):
     counterexample={"L": 1, "a": 1, "p": 1},
     share=0.9,
 )
-def linear_in_parameters(case):
+def linear_in_parameters(case: Case) -> Evidence:
     """P = L p. For p >= a the blocks of Q_22 to be inverted take L p^3 operations: from p to 2 p they grow by 8, P by
     2. A parameter matrix theta enters a dense layer linearly, theta z, so that it can be eliminated."""
     L, a, p = case["L"], case["a"], case["p"]

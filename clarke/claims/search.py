@@ -7,12 +7,13 @@ the sequence is shortened and its numbers brought towards 0 as long as the viola
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .statements import HOLDS, Case, Claim, OutsideHypothesis, case_text
 from .statements import claim as declare
@@ -28,7 +29,7 @@ class Draws:
     `normal` as the sum of two, so that kinks are exact and cases readable.
     """
 
-    def __init__(self, source: Callable[[int, int], int]):
+    def __init__(self, source: Callable[[int, int], int]) -> None:
         self._source = source
 
     def _filled(self, size, draw, dtype):
@@ -36,7 +37,9 @@ class Draws:
             return draw()
         return np.array([draw() for _ in range(_count(size))], dtype=dtype).reshape(size)
 
-    def integers(self, low, high=None, size=None, *, endpoint=False):
+    def integers(
+        self, low: int, high: int | None = None, size: int | None = None, *, endpoint: bool = False
+    ) -> int | np.ndarray:
         """Whole numbers in [low, high), or [0, low)."""
         low, high = (0, low) if high is None else (low, high)
         low, high = int(low), int(high) + bool(endpoint)
@@ -44,7 +47,9 @@ class Draws:
             raise ValueError(f"integers needs low < high; got {low} and {high}")
         return self._filled(size, lambda: self._source(low, high), int)
 
-    def choice(self, a, size=None, replace=True):
+    def choice(
+        self, a: Sequence[Any] | int | tuple[Any, ...], size: int | tuple[int, ...] | None = None, replace: bool = True
+    ) -> float | np.ndarray | str:
         """Entries of a sequence, or of 0..a-1; the first is the simplest. With replace=False each at most once."""
         a = range(a) if isinstance(a, int | np.integer) else a
         left, wanted = list(range(len(a))), 1 if size is None else _count(size)
@@ -58,26 +63,28 @@ class Draws:
         places = [take(self._source(0, len(left))) for _ in range(wanted)]
         return np.array(np.array(a)[np.array(places, dtype=int).reshape(size)])
 
-    def permutation(self, x):
+    def permutation(self, x: Sequence[str] | int) -> Any:
         """The numbers 0..x-1, or the entries of a sequence, in some order."""
         return self.choice(x, size=x if isinstance(x, int | np.integer) else len(x), replace=False)
 
-    def uniform(self, low=0.0, high=1.0, size=None):
+    def uniform(self, low: float = 0.0, high: float = 1.0, size: int | None = None) -> NDArray[np.float64] | float:
         """Multiples of 1/16 in [low, high)."""
         first, last = math.ceil(low * GRID), math.ceil(high * GRID)
         if first >= last:
             raise ValueError(f"uniform draws multiples of 1/{GRID}; there is none in [{low}, {high})")
         return self._filled(size, lambda: self._source(first, last) / GRID, float)
 
-    def random(self, size=None):
+    def random(self, size: int | None = None) -> Any:
         """Multiples of 1/16 in [0, 1)."""
         return self.uniform(size=size)
 
-    def normal(self, loc=0.0, scale=1.0, size=None):
+    def normal(
+        self, loc: float = 0.0, scale: float = 1.0, size: int | tuple[Any, ...] | None = None
+    ) -> NDArray[np.float64] | float:
         """Roughly normal: loc + scale z, z a multiple of 1/16 in [-3, 3], small ones oftener."""
         return self._filled(size, lambda: loc + scale * (self._source(-24, 25) + self._source(-24, 25)) / GRID, float)
 
-    def standard_normal(self, size=None):
+    def standard_normal(self, size: int | tuple[Any, ...] | None = None) -> NDArray[np.float64] | float:
         """normal(size=size)."""
         return self.normal(size=size)
 
@@ -102,14 +109,21 @@ class Check:
     draws: tuple[int, ...]
     shrinks: int
 
-    def __str__(self):
+    def __str__(self) -> str:
         if self.counterexample is None:
             drawn = f"no violation found in {self.met} cases"
             return f"{self.id}: {drawn}" + (f" ({self.cases} drawn)" if self.met < self.cases else "")
         return f"{self.id}: violated by {self.violation:.3g} at {case_text(self.counterexample)}"
 
 
-def check(claim: Any, domain=None, *, cases: int = 100, rng=None, amended: bool = False) -> Check:
+def check(
+    claim: Any,
+    domain: Callable[..., Any] | None = None,
+    *,
+    cases: int = 100,
+    rng: np.random.Generator | None = None,
+    amended: bool = False,
+) -> Check:
     """Draw cases of a domain until one violates the claim, then simplify it.
 
     claim: a `Claim`, or a function case -> measure, as under the decorator `claim`. domain: rng -> case; the claim's
@@ -157,12 +171,12 @@ class Verification:
     drawn: int
     met: int
 
-    def __str__(self):
+    def __str__(self) -> str:
         state = "confirmed" if self.confirmed else "; ".join(self.reasons)
         return f"{self.id}: {self.verdict}, {state} ({self.met} of {self.drawn} cases met the hypothesis)"
 
 
-def verify(claim: Claim, *, cases: int = 20, rng=None) -> Verification:
+def verify(claim: Claim, *, cases: int = 20, rng: np.random.Generator | None = None) -> Verification:
     """Evaluate the stored counterexample again, and a seeded sample of the domain.
 
     HOLDS: no case violates the statement, nor its corrected form where it has one. AMENDED, and FAILS with a corrected

@@ -30,7 +30,7 @@ class OutsideHypothesis(Exception):
     """The case does not meet the hypothesis of the claim; `assume` raises it, and searches count it."""
 
 
-def assume(condition) -> None:
+def assume(condition: Any) -> None:
     """Leave the case out unless the hypothesis of the claim holds."""
     if not condition:
         raise OutsideHypothesis
@@ -47,7 +47,7 @@ class Evidence:
     values: dict[str, Any] = field(default_factory=dict)
 
 
-def equal(*, scale=1.0, **sides) -> Evidence:
+def equal(*, scale: float = 1.0, **sides: Any) -> Evidence:
     """Two named sides that should be equal: max |a - b| / max(scale, |b|), b the second; inf if their shapes differ."""
     if len(sides) != 2:
         raise ValueError(f"equal compares two named sides; got {', '.join(sides) or 'none'}")
@@ -64,7 +64,7 @@ def _broadcast(*shapes):
         return None
 
 
-def at_most(*, scale=1.0, **sides) -> Evidence:
+def at_most(*, scale: float = 1.0, **sides: Any) -> Evidence:
     """Two named sides, the first at most the second, entry by entry: max (a - b) / max(scale, |b|).
 
     One side may be repeated along the other, a number along an array, as numpy does. inf if the shapes do not fit; 0
@@ -121,7 +121,7 @@ class Claim:
     cites: tuple[str, ...]
     about: str
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Claim({self.id!r}, {self.verdict})"
 
     def violation(self, case: Case) -> float:

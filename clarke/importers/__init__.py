@@ -5,6 +5,9 @@ An imported network declares no loss unless its source has one. A framework is i
 
 import os
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from clarke.importers import nnet, onnx, sklearn, tensors, torch
 from clarke.network import Network
@@ -15,7 +18,7 @@ _READERS = {".nnet": nnet.from_nnet, ".onnx": onnx.from_onnx}
 _LIBRARIES = {"torch": torch.from_torch, "sklearn": sklearn.from_sklearn}
 
 
-def load(source, *data) -> Network:
+def load(source: Any, *data: np.ndarray) -> Network:
     """The network in the file `source`, read by its suffix (.nnet, .onnx), or that of a model, chosen by its class.
 
     data: what the importer takes beside the source: the example of a torch module (and of an ONNX file, where wanted),

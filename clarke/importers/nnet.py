@@ -11,10 +11,12 @@ Source: K. Julian, Neural Network File Format, Stanford 2016 (github.com/sisl/NN
 import re
 from dataclasses import dataclass, fields
 from itertools import pairwise
+from os import PathLike
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from clarke.layers import constant
 from clarke.models import mlp
@@ -39,7 +41,7 @@ class Header:
     output_mean: float
     output_range: float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in fields(self)[1:5]:
             array = constant(field.name, getattr(self, field.name))
             if array.shape != (self.sizes[0],):
@@ -50,7 +52,7 @@ class Header:
         if (self.minima > self.maxima).any():
             raise ValueError("a minimum is above its maximum")
 
-    def normalize(self, raw):
+    def normalize(self, raw: ArrayLike) -> NDArray[np.float64]:
         """(raw - means) / ranges for raw (..., inputs): the network's own coordinates.
 
         Not clipped to [minima, maxima]: a clip would add kinks that the network does not have.
@@ -61,7 +63,7 @@ class Header:
         return (raw - self.means) / self.ranges
 
 
-def from_nnet(path) -> Network:
+def from_nnet(path: str | PathLike[str]) -> Network:
     """The ReLU network of a .nnet file: mlp's names, no loss.
 
     The input "x" (1, inputs) is in normalized coordinates, see `Header.normalize`, and starts at
@@ -78,7 +80,7 @@ def from_nnet(path) -> Network:
     )
 
 
-def read_nnet(path):
+def read_nnet(path: str | PathLike[str]) -> tuple[Header, list[tuple[Any, ...]]]:
     """(Header, [(W_1, b_1), ..., (W_L, b_L)]), W (out, in), b (out,), of a .nnet file.
 
     ValueError naming the file and the line unless it is one to the last byte.

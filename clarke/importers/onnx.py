@@ -11,6 +11,7 @@ A file is never trusted: whatever is wrong with it is a ValueError that begins w
 from functools import partial
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from .tensors import FLOATS, Comparison, Translation, UnsupportedOperations, req
 SINGLE = 2.0**-23  # the standard's own constants, in gelu and elsewhere, are single numbers
 
 
-def from_onnx(path, example=None) -> Network:
+def from_onnx(path: Any, example: np.ndarray | None = None) -> Network:
     """The network of an ONNX file, no loss; values are checked against onnx.reference.
 
     example: the array of its input, or a dict of arrays by name; by default zeros of the shapes that the file

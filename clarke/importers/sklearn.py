@@ -20,8 +20,10 @@ over all of X: a stochastic solver divides alpha by the size of its batch. Proba
 """
 
 from functools import partial
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.sparse import issparse
 
 from clarke import layers
@@ -33,7 +35,7 @@ from .tensors import require_same, rescaled
 _ACTIVATIONS = {"identity": "linear", "logistic": "sigmoid", "relu": "relu", "tanh": "tanh"}
 
 
-def from_sklearn(estimator, X, y) -> Network:
+def from_sklearn(estimator: Any, X: ArrayLike, y: ArrayLike) -> Network:
     """The network and the loss of a fitted estimator at X (n, features), y; see the module for which, and for the loss.
 
     The input is "x". Perceptrons have the names of `mlp`, linear models W (outputs, features), b (outputs,) where an

@@ -6,12 +6,15 @@ named after the operation it serves with a suffix: linear_1.broadcast.
 """
 
 import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from math import prod
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from clarke import layers
 from clarke.network import Network
@@ -25,8 +28,8 @@ LINES, ROOTS = 2, 4  # the lines through the example, and the entries on each, t
 class UnsupportedOperations(ValueError):
     """operations: (node, operation, reason) for each operation of a source that has no node function."""
 
-    def __init__(self, source, operations):
-        self.operations = tuple(operations)
+    def __init__(self, source: str, operations: Iterable[str]) -> None:
+        self.operations: tuple[Any, ...] = tuple(operations)
         lines = "".join(f"\n  {node} ({operation}): {reason}" for node, operation, reason in self.operations)
         count = len(self.operations)
         super().__init__(f"{source}: {count} operation{'s' * (count > 1)} cannot be imported:{lines}")
@@ -39,11 +42,11 @@ class Comparison:
     first: object
     second: object
 
-    def swapped(self):
+    def swapped(self) -> "Comparison":
         return Comparison(self.second, self.first)
 
 
-def select(guard, *sides, above=None, below=None):
+def select(guard: np.ndarray, *sides: np.ndarray, above: float | None = None, below: Any = None) -> NDArray[np.float64]:
     """`where(guard, a, b)`; a fixed number may stand for a (above) or b (below)."""
     rest = iter(sides)
     a = next(rest) if above is None else above
@@ -53,7 +56,7 @@ def select(guard, *sides, above=None, below=None):
 # ---------------------------------------------------------------- steps: a function of one array, or None for itself
 
 
-def reshaped(shape, new):
+def reshaped(shape: tuple[int, ...], new: tuple[int, ...]) -> Callable[..., Any] | None:
     shape, new = tuple(shape), tuple(int(n) for n in new)
     if shape == new:
         return None
@@ -62,16 +65,16 @@ def reshaped(shape, new):
     return partial(layers.reshape, shape=new, samples=False)
 
 
-def permuted(axes):
+def permuted(axes: Sequence[int] | tuple[int, ...]) -> Callable[..., Any] | None:
     axes = tuple(int(k) for k in axes)
     return None if axes == tuple(range(len(axes))) else partial(layers.transpose, axes=axes)
 
 
-def broadcasted(shape, new):
+def broadcasted(shape: tuple[int, ...], new: tuple[int, int]) -> Callable[..., Any] | None:
     return None if tuple(shape) == tuple(new) else partial(layers.broadcast, shape=tuple(int(n) for n in new))
 
 
-def rescaled(scale=1.0, shift=0.0):
+def rescaled(scale: Any = 1.0, shift: Any = 0.0) -> Callable[..., Any] | None:
     """None where nothing changes."""
     if np.all(np.equal(scale, 1.0)) and not np.any(shift):
         return None
@@ -84,7 +87,7 @@ def _fixed(value):
     return array if array.size > 1 else float(array.reshape(()))
 
 
-def swapped_to_end(ndim, axis):
+def swapped_to_end(ndim: int, axis: int) -> list[int]:
     """The permutation that exchanges an axis with the last one; its own inverse."""
     order = list(range(ndim))
     order[axis], order[-1] = order[-1], order[axis]
@@ -97,15 +100,15 @@ def swapped_to_end(ndim, axis):
 class Translation:
     """network, and what has been refused so far; the methods add nodes and return the name of the last of them."""
 
-    def __init__(self):
-        self.network = Network()
-        self.refusals = []
-        self.flipped = {}  # the transpose of a matrix -> the matrix
-        self.selections = []  # (name, guard, a, b) of every `where`
+    def __init__(self) -> None:
+        self.network: Network = Network()
+        self.refusals: list[Any] = []
+        self.flipped: dict[str, str] = {}  # the transpose of a matrix -> the matrix
+        self.selections: list[Any] = []  # (name, guard, a, b) of every `where`
 
     # ---- names and values
 
-    def unique(self, wanted):
+    def unique(self, wanted: str) -> str:
         """A name that the network takes, `wanted` if it can be."""
         name = wanted.strip() or "node"
         if re.search(r"\]$|^loss \d+$", name):
@@ -115,13 +118,13 @@ class Translation:
             count += 1
         return name if not count else f"{name}_{count}"
 
-    def value(self, operand):
+    def value(self, operand: str) -> NDArray[np.float64]:
         return self.network.value(operand) if isinstance(operand, str) else np.asarray(operand, dtype=float)
 
-    def shape(self, operand):
+    def shape(self, operand: Any) -> tuple[int, ...]:
         return self.value(operand).shape
 
-    def named(self, operand, name):
+    def named(self, operand: Any, name: str) -> str:
         """An operand as a name: a constant becomes an input."""
         if isinstance(operand, str):
             return operand
@@ -129,23 +132,23 @@ class Translation:
         self.network.input(name, operand)
         return name
 
-    def emit(self, name, fun, *parents):
+    def emit(self, name: str, fun: Callable[..., Any], *parents: str) -> str:
         """The node fun(*parents), evaluated at once, so that what does not fit is known where it happens."""
         name = self.unique(name)
         self.network.node(name, fun, *parents)
         self.network.value(name)
         return name
 
-    def chain(self, name, operand, *steps):
+    def chain(self, name: str, operand: Any, *steps: tuple[str, Callable[..., Any] | None]) -> str:
         """The steps that are not None, one after another; the last node has the name."""
-        steps = [(part, fun) for part, fun in steps if fun is not None]
+        steps = tuple((part, fun) for part, fun in steps if fun is not None)
         for k, (part, fun) in enumerate(steps, 1):
             operand = self.emit(name if k == len(steps) else f"{name}.{part}", fun, operand)
         return operand
 
     # ---- arithmetic
 
-    def binary(self, name, kind, a, b):
+    def binary(self, name: str, kind: str, a: Any, b: Any) -> str:
         """a + b, a - b, a * b, a / b, maximum, minimum with broadcasting; at least one of them is a name."""
         if any(isinstance(operand, Comparison) for operand in (a, b)):
             raise ValueError("a comparison used as a number jumps; write the selection with where")
@@ -183,7 +186,7 @@ class Translation:
         operand, out = self._spread_out(a if first else b, shape)
         return self.chain(name, operand, out, ("inverse", invert), ("rescale", rescaled(**options)))
 
-    def clip(self, name, x, low=None, high=None):
+    def clip(self, name: str, x: Any, low: float | None = None, high: float | None = None) -> str:
         """min(max(x, low), high) for numbers, either of them None; bounds that are arrays are nodes."""
         for kind, bound in (("maximum", low), ("minimum", high)):
             if bound is not None and (isinstance(bound, str) or np.size(bound) > 1):
@@ -200,15 +203,15 @@ class Translation:
         named = {(0.0, np.inf): layers.relu, (0.0, 6.0): layers.relu6, (-1.0, 1.0): layers.hard_tanh}
         return self.emit(name, named.get((low, high)) or partial(layers.clip, low=low, high=high), x)
 
-    def leaky(self, name, x, slope):
+    def leaky(self, name: str, x: Any, slope: float) -> str:
         """max(x, slope x), or relu where the slope is 0."""
         return self.emit(name, layers.relu if slope == 0 else partial(layers.leaky_relu, slope=float(slope)), x)
 
-    def power(self, name, x, exponent):
+    def power(self, name: str, x: Any, exponent: ArrayLike) -> str:
         exponent = float(np.reshape(exponent, ()))
         return x if exponent == 1 else self.emit(name, partial(layers.power, exponent=exponent), x)
 
-    def where(self, name, condition, a, b):
+    def where(self, name: str, condition: Comparison, a: np.ndarray | str, b: np.ndarray | str) -> str:
         """The selection of a where the comparison holds, else b; what may be refused is tested in `finish`."""
         if not isinstance(condition, Comparison):
             raise ValueError("its condition is no comparison >, >=, < or <= of two arrays")
@@ -221,10 +224,10 @@ class Translation:
 
     # ---- shapes
 
-    def reshape(self, name, x, shape):
+    def reshape(self, name: str, x: Any, shape: tuple[int, ...]) -> str:
         return self.chain(name, x, ("reshape", reshaped(self.shape(x), shape)))
 
-    def permute(self, name, x, axes):
+    def permute(self, name: str, x: Any, axes: Sequence[int] | tuple[int, int]) -> str:
         ndim = len(self.shape(x))
         axes = tuple(int(k) % ndim for k in axes) if ndim else ()
         if axes == (1, 0) and x in self.flipped:
@@ -234,10 +237,10 @@ class Translation:
             self.flipped[found] = x
         return found
 
-    def broadcast(self, name, x, shape):
+    def broadcast(self, name: str, x: Any, shape: tuple[int, ...]) -> str:
         return self.chain(name, *self._spread_out(x, tuple(shape)))
 
-    def part(self, name, x, index):
+    def part(self, name: str, x: Any, index: Sequence[slice] | tuple[slice, ...]) -> str:
         """x[index], x itself where that is all of it."""
         whole = all(
             isinstance(k, slice) and k in (slice(None), slice(0, n, 1))
@@ -245,14 +248,16 @@ class Translation:
         )
         return x if whole else self.emit(name, partial(layers.part, index=tuple(index)), x)
 
-    def split(self, name, x, axis, lengths, names=None):
+    def split(
+        self, name: str, x: Any, axis: int, lengths: Sequence[int], names: Iterable[str] | None = None
+    ) -> list[str]:
         """Runs of these lengths along the axis, a list of names."""
         axis, names = axis % len(self.shape(x)), names or [f"{name}.{k}" for k in range(len(lengths))]
         spans = (slice(a, b, 1) for a, b in pairwise(np.cumsum([0, *lengths]).tolist()))
         runs = ((slice(None),) * axis + (span,) for span in spans)
         return [self.part(own, x, run) for own, run in zip(names, runs, strict=True)]
 
-    def concatenate(self, name, operands, axis):
+    def concatenate(self, name: str, operands: Iterable[Any], axis: int) -> str:
         operands = [o for o in operands if isinstance(o, str) or np.size(o)]
         if len(operands) == 1 and isinstance(operands[0], str):
             return operands[0]
@@ -260,7 +265,9 @@ class Translation:
         names = [self.named(o, f"{name}.{k}") for k, o in enumerate(operands)]
         return self.emit(name, partial(layers.concatenate, axis=int(axis)), *names)
 
-    def mean(self, name, x, axes=None, keepdims=False, total=False):
+    def mean(
+        self, name: str, x: Any, axes: Sequence[int] | range | None = None, keepdims: bool = False, total: bool = False
+    ) -> str:
         """The mean over axes, by default all; the sum if `total`."""
         shape = self.shape(x)
         axes = range(len(shape)) if axes is None else [int(k) % len(shape) for k in np.atleast_1d(axes)]
@@ -269,7 +276,7 @@ class Translation:
         left = tuple(shape[k] for k in kept)
         final = tuple(1 if k in axes else n for k, n in enumerate(shape)) if keepdims else left
         before = left
-        steps: list = [("mean", partial(layers.mean, axis=axes[0] if axes else 1))]
+        steps: list[Any] = [("mean", partial(layers.mean, axis=axes[0] if axes else 1))]
         if not axes:
             return x
         if len(axes) > 1 or axes == [0]:
@@ -286,7 +293,7 @@ class Translation:
 
     # ---- matrices
 
-    def linear(self, name, x, W, b=None):
+    def linear(self, name: str, x: Any, W: str, b: str | None = None) -> str:
         """x W^T + b for a W (out, in)."""
         W, shape = self.named(W, f"{name}.weight"), self.shape(x)
         x = self.reshape(f"{name}.sample", self.named(x, f"{name}.left"), shape if len(shape) > 1 else (1, *shape))
@@ -295,7 +302,7 @@ class Translation:
             return self.emit(name, layers.affine, x, *parents)
         return self.reshape(name, self.emit(f"{name}.row", layers.affine, x, *parents), self.shape(W)[:1])
 
-    def matmul(self, name, a, b):
+    def matmul(self, name: str, a: str, b: str) -> str:
         """numpy's matmul; a product with a matrix on the right is an affine node."""
         a, b = self.named(a, f"{name}.left"), self.named(b, f"{name}.right")
         left, right = self.shape(a), self.shape(b)
@@ -313,13 +320,15 @@ class Translation:
             return self.emit(name, layers.matmul, *parents)
         return self.reshape(name, self.emit(f"{name}.product", layers.matmul, *parents), final)
 
-    def softmax(self, name, x, axis, log=False):
+    def softmax(self, name: str, x: Any, axis: int, log: bool = False) -> str:
         ndim = len(self.shape(x))
         order = permuted(swapped_to_end(ndim, axis % ndim))
         fun = layers.log_softmax if log else layers.softmax
         return self.chain(name, x, ("transpose", order), ("softmax", fun), ("back", order))
 
-    def attention(self, name, q, k, v, *, causal=False, scale=None, shift=None):
+    def attention(
+        self, name: str, q: Any, k: Any, v: Any, *, causal: bool = False, scale: Any = None, shift: Any = None
+    ) -> Any:
         """softmax(scale Q K^T + shift) V over the last two axes; scale 1 / sqrt(d) by default, shift fixed."""
         q, k, v = (self.named(a, f"{name}.{side}") for a, side in ((q, "Q"), (k, "K"), (v, "V")))
         shapes = [self.shape(a) for a in (q, k, v)]
@@ -347,7 +356,7 @@ class Translation:
 
     # ---- images and signals: x (N, C, T) or (N, C, H, W)
 
-    def padded(self, name, x, before, after):
+    def padded(self, name: str, x: Any, before: Sequence[int], after: Sequence[int]) -> str:
         """Zeros around the last axes."""
         shape = self.shape(x)
         before, after = ((0,) * (len(shape) - len(p)) + tuple(p) for p in (before, after))
@@ -361,7 +370,18 @@ class Translation:
         index = tuple(slice(a, a + n) if a or b else slice(None) for a, n, b in zip(before, shape, after, strict=True))
         return self.emit(name, partial(layers.spread, shape=full, index=index), x)
 
-    def convolution(self, name, x, K, b, stride, before, after, dilation, groups):
+    def convolution(
+        self,
+        name: str,
+        x: Any,
+        K: str,
+        b: str | None,
+        stride: Any,
+        before: Sequence[int],
+        after: Sequence[int],
+        dilation: Sequence[int],
+        groups: int,
+    ) -> str:
         """A cross-correlation; groups are split and joined again, gaps of a dilated kernel are zeros."""
         K, dims = self.named(K, f"{name}.weight"), len(self.shape(K)) - 2
         if dims not in (1, 2) or len(self.shape(x)) != dims + 2:
@@ -387,7 +407,17 @@ class Translation:
         runs = [self.emit(f"{name}.group{g}", fun, *run) for g, run in enumerate(zip(*pieces, strict=True))]
         return self.concatenate(name, runs, 1)
 
-    def max_pool(self, name, x, size, stride, before, after, dilation, out):
+    def max_pool(
+        self,
+        name: str,
+        x: Any,
+        size: Sequence[int] | tuple[int, int],
+        stride: Any,
+        before: Sequence[int] | tuple[int, int],
+        after: Sequence[int] | tuple[int, int],
+        dilation: Sequence[int] | tuple[int, int],
+        out: Any,
+    ) -> str:
         """out: the shape that the source has, which says whether it rounded sizes up."""
         if any(d > 1 for d in dilation):
             raise ValueError("dilated max pooling")
@@ -399,7 +429,18 @@ class Translation:
             raise ValueError("pooling with sizes rounded up (ceil_mode)")
         return found
 
-    def average_pool(self, name, x, size, stride, before, after, out, *, padding_counts):
+    def average_pool(
+        self,
+        name: str,
+        x: Any,
+        size: Sequence[int],
+        stride: Any,
+        before: Sequence[int],
+        after: Sequence[int],
+        out: Any,
+        *,
+        padding_counts: bool,
+    ) -> str:
         """The mean of each window, over its real entries unless padding counts."""
         fun, sides = self._pooling(layers.average_pool1d, layers.average_pool2d, x, size=size, stride=stride)
         fun = partial(fun, **sides)
@@ -418,7 +459,7 @@ class Translation:
             raise ValueError("pooling with sizes rounded up (ceil_mode)")
         return found
 
-    def adaptive(self, name, x, out, maximum=False):
+    def adaptive(self, name: str, x: Any, out: Any, maximum: bool = False) -> str:
         """Pooling to the given size of the last axes, where that divides the size there is."""
         shape = self.shape(x)
         size = tuple(n // m for n, m in zip(shape[2:], out, strict=True))
@@ -437,7 +478,9 @@ class Translation:
 
     # ---- normalization
 
-    def batch_norm(self, name, x, gamma, beta, mean, variance, eps):
+    def batch_norm(
+        self, name: str, x: Any, gamma: str, beta: str, mean: np.ndarray, variance: np.ndarray, eps: float
+    ) -> str:
         """With fixed moments: an affine map of each channel."""
         along = (-1, *(1 for _ in self.shape(x)[2:]))
         scale = 1.0 / np.sqrt(np.asarray(variance, dtype=float) + eps)
@@ -447,14 +490,14 @@ class Translation:
             return self.chain(name, x, ("normalized", step))
         return self.channels(name, self.chain(f"{name}.normalized", x, ("", step)), gamma, beta)
 
-    def channels(self, name, x, gamma, beta):
+    def channels(self, name: str, x: Any, gamma: Any, beta: str) -> str:
         """gamma x + beta along axis 1."""
         C = self.shape(x)[1]
         gamma = self.named(np.ones(C) if gamma is None else gamma, f"{name}.scale")
         parents = [] if beta is None else [self.named(beta, f"{name}.shift")]
         return self.emit(name, layers.scale_channels, x, gamma, *parents)
 
-    def layer_norm(self, name, x, gamma, beta, eps, count):
+    def layer_norm(self, name: str, x: Any, gamma: str, beta: str | None, eps: float, count: int) -> str:
         """Over the last `count` axes at once."""
         shape = self.shape(x)
         size = prod(shape[len(shape) - count :])
@@ -474,7 +517,7 @@ class Translation:
             return self.emit(name, fun, *parents)
         return self.reshape(name, self.emit(f"{name}.normalized", fun, *parents), shape)
 
-    def group_norm(self, name, x, gamma, beta, eps, groups):
+    def group_norm(self, name: str, x: Any, gamma: Any, beta: Any, eps: float, groups: int) -> Any:
         shape = self.shape(x)
         flat = self.reshape(f"{name}.groups", x, (shape[0], groups, prod(shape[1:]) // groups))
         fun = partial(layers.layer_norm, eps=float(eps))
@@ -485,16 +528,16 @@ class Translation:
 
     # ---- refusing and finishing
 
-    def refuse(self, node, operation, reason):
+    def refuse(self, node: str, operation: str, reason: str) -> None:
         self.refusals.append((node, operation, str(reason)))
 
-    def stand_in(self, name, value):
+    def stand_in(self, name: str, value: np.ndarray) -> str:
         """What takes the place of a refused operation, so that the others can be looked at too."""
         name = self.unique(name)
         self.network.input(name, np.where(np.isfinite(value), value, 0.0))
         return name
 
-    def finish(self, source):
+    def finish(self, source: str) -> Network:
         """The network; `UnsupportedOperations` listing all that was refused."""
         if not self.refusals:
             for name, guard, a, b in self.selections:
@@ -561,7 +604,14 @@ def _jump(network, guard, a, b):
     return None
 
 
-def require_same(source, names, ours, theirs, largest, slack=SLACK):
+def require_same(
+    source: str,
+    names: Iterable[str],
+    ours: Sequence[np.ndarray],
+    theirs: Sequence[np.ndarray],
+    largest: float,
+    slack: float = SLACK,
+) -> None:
     """ValueError unless arrays are within slack * largest of one another."""
     for name, mine, meant in zip(names, ours, theirs, strict=True):
         gap = float(np.max(np.abs(mine - meant))) if np.shape(mine) == np.shape(meant) else np.inf

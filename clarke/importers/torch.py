@@ -9,6 +9,7 @@ import copy
 import operator
 import warnings
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from clarke.network import Network
 from .tensors import Comparison, Translation, require_same, rescaled
 
 
-def from_torch(module, example) -> Network:
+def from_torch(module: Any, example: Any) -> Network:
     """The network that a torch.nn.Module is in evaluation mode, at a tensor or a tuple of tensors.
 
     Axis 0 of the example counts samples; its floating tensors become inputs under the names that `forward` gives them,

@@ -6,11 +6,14 @@ doubling, k = 2^20 to 2^21; a bound holds up to a constant iff it is at most 0.
 n nodes, s parents of a node at most, d outputs of a node, p parameters of a node, P = n p.
 """
 
+from collections.abc import Callable
 from functools import partial
 from math import log2
+from typing import Any
 
 import autograd.numpy as anp
 import numpy as np
+from numpy.typing import NDArray
 
 from ... import layers, notation
 from ...blocks import hessian_blocks
@@ -18,7 +21,7 @@ from ...network import Network
 from ...passes import cost
 from ..networks import build, drawn, truth, vertices
 from ..references import dyadic
-from ..statements import AMENDED, FAILS, HOLDS, UNTESTABLE, Evidence, assume, at_most, claim, equal
+from ..statements import AMENDED, FAILS, HOLDS, UNTESTABLE, Case, Evidence, assume, at_most, claim, equal
 
 PAPER = "bolshim2025interlayer"
 POWERS = ("1", "k", "k^2", "k^3")
@@ -26,7 +29,7 @@ FAR = 20  # k = 2^FAR, doubled
 ROUNDING = 1e-3  # of an exponent at that k: the next term is of order 1 / k
 
 
-def growth(count, bound, case) -> Evidence:
+def growth(count: Callable[..., Any], bound: Callable[..., Any], case: Case) -> Evidence:
     """The exponent of k in count / bound along the family of the case, functions of its numbers by name."""
     ratios = []
     for power in (FAR, FAR + 1):
@@ -35,7 +38,7 @@ def growth(count, bound, case) -> Evidence:
     return at_most(exponent_of_count_over_bound=log2(ratios[1]) - log2(ratios[0]), none=0.0)
 
 
-def families(rng):
+def families(rng: np.random.Generator) -> Any:
     """n, s, d and p as powers of k, s at most n."""
     n = int(rng.integers(0, 3))
     s, d, p = int(rng.integers(0, n + 1)), int(rng.integers(0, 3)), int(rng.integers(0, 4))
@@ -45,12 +48,12 @@ def families(rng):
 # ---------------------------------------------------------------- Theorem 7
 
 
-def products_of_formula_3(n, s, d, p):
+def products_of_formula_3(n: int, s: int, d: int, p: int) -> int:
     """D_v^T H_{v,w} D_w for all n^2 pairs: (p x d) (d x d), then (p x d) (d x p)."""
     return n**2 * (p * d * d + p * d * p)
 
 
-def products_of_hessian_products(n, s, d, p):
+def products_of_hessian_products(n: int, s: int, d: int, p: int) -> int:
     """K once, then P products with the Hessian.
 
     K: every node has d second derivatives of s d inputs and p parameters, weighted and summed. A product: tangents
@@ -61,7 +64,7 @@ def products_of_hessian_products(n, s, d, p):
     return curvature + n * p * one
 
 
-def full_hessian(case):
+def full_hessian(case: Case) -> Evidence:
     """O(n s^2 d^3 + n s^2 d^2 P + s d P^2)."""
     return growth(
         products_of_hessian_products,
@@ -84,7 +87,7 @@ def full_hessian(case):
     counterexample={"n": "1", "s": "1", "d": "k", "p": "k^2"},
     tolerance=ROUNDING,
 )
-def time_of_the_full_hessian(case):
+def time_of_the_full_hessian(case: Case) -> Evidence:
     """A lower bound suffices: formula (3) alone, in which a block takes p d^2 + d p^2 multiplications; the proof counts
     "d_v d_w (p_v + p_w)", as if the second factor were as narrow as the first. For dense layers, p = d^2 = k^2, it is
     k^5 where the bound is k^4. In a chain all n^2 blocks are nonzero, not O(n s). A dense mixed tensor gives a node one
@@ -92,7 +95,7 @@ def time_of_the_full_hessian(case):
     return growth(products_of_formula_3, lambda n, s, d, p: n * s * d**3 + n * s * d**2 * (n * p) + (n * p) ** 2, case)
 
 
-def partials_of_nodes(case):
+def partials_of_nodes(case: Case) -> Any:
     """D_{u<-v}^T H_{u,u} D_{u<-v} by the nonzeros of D: 2 d^2 for an elementwise node, 2 d^3 for a dense one."""
     assume("n" not in case)  # one width, not a family
     d = case["d"]
@@ -101,7 +104,7 @@ def partials_of_nodes(case):
     return equal(multiplications=[2 * d * nonzeros for nonzeros in entries], elementwise_and_dense=[2 * d**2, 2 * d**3])
 
 
-def widths(rng):
+def widths(rng: np.random.Generator) -> Any:
     """A width."""
     return {"d": int(rng.integers(1, 9))}
 
@@ -120,7 +123,7 @@ def widths(rng):
     counterexample={"n": "1", "s": "1", "d": "k", "p": "1"},
     tolerance=ROUNDING,
 )
-def time_with_elementwise_activations(case):
+def time_with_elementwise_activations(case: Case) -> Evidence:
     """An elementwise activation has a diagonal Jacobian, but the affine node before it has a dense one, d x d, and a
     network has both: half of its nodes are counted here, 2 d^3 each. With one parameter a node the bound is d^2."""
     assume("n" in case)
@@ -131,7 +134,7 @@ def time_with_elementwise_activations(case):
     )
 
 
-def small_networks(rng):
+def small_networks(rng: np.random.Generator) -> Any:
     """Nodes with parameters."""
     return drawn(rng, nodes=3, parameters=True)
 
@@ -145,7 +148,7 @@ def small_networks(rng):
     domain=small_networks,
     share=0.3,
 )
-def storage(case):
+def storage(case: Case) -> Any:
     """A P x P matrix has P^2 numbers. Said of the result it is true, and is judged so; the way there may need more: all
     input blocks of formula (1) are (n d)^2 numbers besides, columns by products with the Hessian are not."""
     names = list(case.get("parameters", {}))
@@ -155,7 +158,7 @@ def storage(case):
     return equal(numbers_stored=hessian_blocks(build(case)).dense().nbytes / 8, P_squared=P * P)
 
 
-def products_of_an_svd(n, m):
+def products_of_an_svd(n: int, m: int) -> int:
     """Of an n x m matrix, by Golub and Kahan: bidiagonalization, its reflectors accumulated, two QR sweeps a value.
 
     Step j reflects n - j rows and m - j columns of what is left, 4 (n - j) (m - j) multiplications; the accumulation
@@ -166,12 +169,12 @@ def products_of_an_svd(n, m):
     return 2 * 4 * left + 2 * r * r * 4 * (n + m)
 
 
-def svd_of_any_shape(case):
+def svd_of_any_shape(case: Case) -> Evidence:
     """O(n m min(n, m))."""
     return growth(products_of_an_svd, lambda n, m: n * m * min(n, m), case)
 
 
-def shapes(rng):
+def shapes(rng: np.random.Generator) -> Any:
     """An n x m matrix, n and m powers of k."""
     return {"n": str(rng.choice(POWERS)), "m": str(rng.choice(POWERS))}
 
@@ -189,7 +192,7 @@ def shapes(rng):
     counterexample={"n": "k", "m": "k^2"},
     tolerance=ROUNDING,
 )
-def time_of_pseudo_inverses(case):
+def time_of_pseudo_inverses(case: Case) -> Evidence:
     """Counted: the algorithm of Golub and Kahan (1965), at two QR sweeps a singular value, which is what is observed.
     p and t are defined nowhere (P is the number of parameters, n that of nodes); they are taken as numbers that do not
     depend on the matrix. No such bound can hold: k^3 entries are to be read, and min(n, m) is k. The square case
@@ -198,17 +201,17 @@ def time_of_pseudo_inverses(case):
     return growth(products_of_an_svd, lambda n, m: n**3 if square else min(n, m), case)
 
 
-def products_on_a_complete_dag(n, d, p):
+def products_on_a_complete_dag(n: int, d: int, p: int) -> int:
     """D_{u<-v}^T H_{u,u} D_{u<-w} for u after v and w: 2 d^3 each, sum over u of u^2 triples."""
     return (n - 1) * n * (2 * n - 1) // 6 * 2 * d**3
 
 
-def complete_dag(case):
+def complete_dag(case: Case) -> Evidence:
     """The blocks take O(n^3 d^3)."""
     return growth(products_on_a_complete_dag, lambda n, d, p: n**3 * d**3, case)
 
 
-def complete(rng):
+def complete(rng: np.random.Generator) -> Any:
     """n, d and p as powers of k, n not 1."""
     return {"n": str(rng.choice(POWERS[1:])), "d": str(rng.choice(POWERS[:3])), "p": str(rng.choice(POWERS[:3]))}
 
@@ -226,7 +229,7 @@ def complete(rng):
     counterexample={"n": "k", "d": "k", "p": "1"},
     tolerance=ROUNDING,
 )
-def time_on_a_complete_dag(case):
+def time_on_a_complete_dag(case: Case) -> Evidence:
     """Formula (1) has a product 2 d^3 for every triple v, w before u, n (n - 1) (2 n - 1) / 6 of them. With n = d = k
     and one parameter a node that is k^6, and the bound is k^5."""
     return growth(products_on_a_complete_dag, lambda n, d, p: n**2 * d**3 + n**2 * d**2 * (n * p) + (n * p) ** 2, case)
@@ -235,19 +238,19 @@ def time_on_a_complete_dag(case):
 # ---------------------------------------------------------------- Theorem 8
 
 
-def products_of_diagonal_blocks(n, d, p):
+def products_of_diagonal_blocks(n: int, d: int, p: int) -> int:
     """In a tree: H_{v,v} = D^T H_{u,u} D + delta . T, 3 d^3 a node; of its parameters D_v^T H_{v,v} D_v and
     delta . T^theta, d^2 p + 2 d p^2.
     """
     return n * (3 * d**3 + d * d * p + 2 * d * p * p)
 
 
-def diagonal_in_trees(case):
+def diagonal_in_trees(case: Case) -> Evidence:
     """O(n d^3 + d sum_v p_v^2 + P d^2)."""
     return growth(products_of_diagonal_blocks, lambda n, d, p: n * d**3 + d * n * p**2 + n * p * d**2, case)
 
 
-def trees(rng):
+def trees(rng: np.random.Generator) -> Any:
     """n, d and p as powers of k."""
     return {name: str(rng.choice(POWERS)) for name in "ndp"}
 
@@ -266,7 +269,7 @@ def trees(rng):
     counterexample={"n": "1", "d": "1", "p": "k"},
     tolerance=ROUNDING,
 )
-def time_of_diagonal_blocks(case):
+def time_of_diagonal_blocks(case: Case) -> Evidence:
     """A node with one output and p = k parameters has a block of k^2 entries; the bound is k. That H_{v,v} needs other
     blocks is F1.1: its recursion has all H_{u,u'}, u and u' children of v."""
     return growth(products_of_diagonal_blocks, lambda n, d, p: n * d**3 + n * p * d**2, case)
@@ -282,11 +285,11 @@ def time_of_diagonal_blocks(case):
     reason="no construction of the factors and no error are stated, so any count can be met (r = 0), and the first "
     "term is no smaller than that of Theorem 7 (1)",
 )
-def low_rank(case):
+def low_rank(case: Case) -> None:
     """Blocks of networks need not be of low rank: that of two affine layers of width d has rank up to d."""
 
 
-def first_terms(case):
+def first_terms(case: Case) -> NDArray[np.float64]:
     """H_{v,w} = d^2 L / df_v df_w + sum over u in Ch(v) & Ch(w) of D_{u<-v}^T H_{u,u} D_{u<-w}, dense over nodes."""
     n = notation.notation(build(case))
     H = {}
@@ -298,12 +301,12 @@ def first_terms(case):
     return np.block([[H[v, w] for w in n.nodes] for v in n.nodes])
 
 
-def least_eigenvalue(matrix):
+def least_eigenvalue(matrix: np.ndarray) -> float:
     """Relative to the largest entry, or to 1."""
     return float(np.linalg.eigvalsh((matrix + matrix.T) / 2)[0] / max(1.0, np.abs(matrix).max()))
 
 
-def convex_losses(case):
+def convex_losses(case: Case) -> Evidence:
     """S^T K^loss S and the first terms are positive semidefinite where K^loss is."""
     true = truth(case)
     assume(np.linalg.eigvalsh(true.loss_part)[0] >= -1e-12)
@@ -313,7 +316,7 @@ def convex_losses(case):
     return Evidence(max(same.measure, -least), {**same.values, "least_eigenvalue": least})
 
 
-def several_losses(rng):
+def several_losses(rng: np.random.Generator) -> Any:
     """One loss or two, convex or not."""
     return drawn(rng, nodes=3, losses=2)
 
@@ -332,7 +335,7 @@ def several_losses(rng):
     counterexample={"inputs": {"x": 0}, "nodes": {"y": "x"}, "losses": ["-1 y * y"]},
     share=0.3,
 )
-def first_terms_only(case):
+def first_terms_only(case: Case) -> Evidence:
     """First terms add up congruences of blocks H_{u,u}, so they inherit the sign of K^loss, and with it the lack of
     one: the loss -y^2 has H[y, y] = -2. (3) is a congruence of (1), which is judged here."""
     truth(case)
@@ -340,7 +343,7 @@ def first_terms_only(case):
     return Evidence(-least_eigenvalue(found), {"first_terms": found, "least_eigenvalue": least_eigenvalue(found)})
 
 
-def layer(case):
+def layer(case: Case) -> Network:
     """z = x W^T, loss sum_n (v . z_n)^3 / 3 + sum_no z_no^3 / 3."""
     network = Network()
     network.input("x", case["x"])
@@ -350,19 +353,19 @@ def layer(case):
     return network
 
 
-def cubes(z, *, v):
+def cubes(z: NDArray[Any], *, v: np.ndarray) -> NDArray[Any] | float:
     """sum_n (v . z_n)^3 / 3 + sum_no z_no^3 / 3."""
     return (anp.sum(anp.dot(z, v) ** 3) + anp.sum(z**3)) / 3
 
 
-def layers_of_samples(rng):
+def layers_of_samples(rng: np.random.Generator) -> Any:
     """1 to 3 samples."""
     samples, inner, outer = (int(rng.integers(1, 4)) for _ in range(3))
     x, W, v = dyadic(rng, samples, inner), dyadic(rng, outer, inner), dyadic(rng, outer)
     return {"x": x.tolist(), "W": W.tolist(), "v": v.tolist()}
 
 
-def sum_over_samples(case):
+def sum_over_samples(case: Case) -> Evidence:
     """sum_n (Hessian of the loss in z_n) kron x_n x_n^T."""
     x, W, v = (np.array(case[key], dtype=float) for key in ("x", "W", "v"))
     z = x @ W.T
@@ -382,7 +385,7 @@ def sum_over_samples(case):
     domain=layers_of_samples,
     counterexample={"x": [[1, 0], [0, 1]], "W": [[1, 0], [0, 1]], "v": [0, 0]},
 )
-def one_kronecker_product(case):
+def one_kronecker_product(case: Case) -> Evidence:
     """With its entries rearranged, [(o, o'), (i, i')], A kron B is the matrix vec A vec B^T of rank 1, so that singular
     values beyond the first measure the distance to the nearest product (Van Loan and Pitsianis, 1993). Two samples e_1
     and e_2, W = I and the loss sum z^3 / 3 have H = 2 diag(1, 0, 0, 1), rearranged of rank 2."""
@@ -397,7 +400,7 @@ def one_kronecker_product(case):
 # ---------------------------------------------------------------- limits
 
 
-def bytes_of_blocks(case):
+def bytes_of_blocks(case: Case) -> Any:
     """8 (n d)^2 bytes in float64, counted in a network small enough to be built: a chain of n nodes."""
     n, d = case["n"], case["d"]
     assume(n * d <= 32)
@@ -407,12 +410,12 @@ def bytes_of_blocks(case):
     return equal(bytes_stored=stored, formula=8 * (n * d) ** 2)
 
 
-def small_chains(rng):
+def small_chains(rng: np.random.Generator) -> Any:
     """n nodes of d outputs."""
     return {"n": int(rng.integers(1, 9)), "d": int(rng.integers(1, 5))}
 
 
-def large_graphs(rng):
+def large_graphs(rng: np.random.Generator) -> Any:
     """n from 10^4, d about 10^2."""
     return {"n": 10000 + 1000 * int(rng.integers(0, 11)), "d": 100 + int(rng.integers(-10, 11))}
 
@@ -433,7 +436,7 @@ PETABYTE = 10**15
     printed_domain=large_graphs,
     counterexample={"n": 10000, "d": 100},
 )
-def petabytes(case):
+def petabytes(case: Case) -> Evidence:
     """All blocks together are one n d x n d matrix, of 10^12 numbers here; a petabyte is 10^15 bytes. It is reached at
     n d = 1.1 10^7, ten times as much."""
     stored = 8 * (case["n"] * case["d"]) ** 2
@@ -450,5 +453,5 @@ def petabytes(case):
     reason="about hardware and about a gain that is not quantified; products with the Hessian exchange O(P) numbers "
     "each",
 )
-def communication(case):
+def communication(case: Case) -> None:
     """Not a statement about a function of numbers."""

@@ -5,12 +5,15 @@ from `clarke.hessian_blocks` and `clarke.notation`, and both are compared with `
 the loss forward and knows no formula of the paper.
 """
 
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from math import exp, inf, isinf, pi, sqrt
+from typing import TYPE_CHECKING, Any
 
 import autograd.numpy as anp
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from ... import arithmetic, layers, notation, printed
@@ -19,9 +22,25 @@ from ...blocks import hessian_blocks
 from ...network import Network
 from ...normalization import batch_norm
 from ...stochastic import draw, seen_from
-from ..networks import build, drawn, drawn_term, drawn_value, pairs, readers, truth, under, untied, vertices, worst
+from ..networks import (
+    Truth,
+    build,
+    drawn,
+    drawn_term,
+    drawn_value,
+    pairs,
+    readers,
+    truth,
+    under,
+    untied,
+    vertices,
+    worst,
+)
 from ..references import brute_force
-from ..statements import AMENDED, FAILS, HOLDS, UNTESTABLE, Evidence, assume, claim, equal
+from ..statements import AMENDED, FAILS, HOLDS, UNTESTABLE, Case, Evidence, assume, claim, equal
+
+if TYPE_CHECKING:
+    from ...notation import Notation
 
 PAPER = "bolshim2025interlayer"
 
@@ -29,25 +48,25 @@ PAPER = "bolshim2025interlayer"
 # ---------------------------------------------------------------- the true blocks
 
 
-def input_blocks(case):
+def input_blocks(case: Case) -> dict[tuple[str, str], NDArray[np.float64]]:
     """{(v, w): H^f_{v,w}} of inputs and nodes."""
     true = truth(case)
     return {(v, w): true.block(true.hessian, v, w) for v, w in pairs(vertices(case))}
 
 
-def parameter_blocks(case):
+def parameter_blocks(case: Case) -> dict[tuple[str, str], NDArray[np.float64]]:
     """{(t, s): H_{t,s}} of parameters."""
     true = truth(case)
     return {(t, s): true.block(true.hessian, t, s) for t, s in pairs(case.get("parameters", {}))}
 
 
-def theta(case):
+def theta(case: Case) -> dict[str, list[str]]:
     """node -> the parameters it reads, for the nodes that read any."""
     read = {v: [t for t in readers(text) if t in case.get("parameters", {})] for v, text in case["nodes"].items()}
     return {v: names for v, names in read.items() if names}
 
 
-def unrolled_blocks(case, matrix="hessian"):
+def unrolled_blocks(case: Case, matrix: str = "hessian") -> dict[tuple[str, str], NDArray[np.float64]]:
     """{(v, w): H_{theta_v, theta_w}} of nodes that read parameters, each of its own copy of them."""
     true, copies = truth(untied(case)), {v: [f"{t}_{v}" for t in names] for v, names in theta(case).items()}
     whole = getattr(true, matrix)
@@ -56,18 +75,18 @@ def unrolled_blocks(case, matrix="hessian"):
     }
 
 
-def children(case):
+def children(case: Case) -> dict[str, list[str]]:
     """array -> the nodes that read it."""
     names = (*case.get("inputs", {}), *case.get("parameters", {}), *case["nodes"])
     return {v: [u for u, text in case["nodes"].items() if v in readers(text)] for v in names}
 
 
-def heads(case):
+def heads(case: Case) -> set[str]:
     """The arrays the losses read."""
     return {name for text in case["losses"] for name in readers(text)}
 
 
-def below(case):
+def below(case: Case) -> dict[str, set[str]]:
     """array -> all it has a path to, itself included."""
     found, next_to = {}, children(case)
     for v in reversed(list(next_to)):
@@ -75,7 +94,7 @@ def below(case):
     return found
 
 
-def leading(case):
+def leading(case: Case) -> set[str]:
     """The arrays with a path to a loss."""
     return {v for v, reached in below(case).items() if reached & heads(case)}
 
@@ -83,22 +102,22 @@ def leading(case):
 # ---------------------------------------------------------------- domains
 
 
-def with_inputs(rng):
+def with_inputs(rng: np.random.Generator) -> dict[str, Any]:
     """Inputs and nodes, one loss or two."""
     return drawn(rng, losses=2)
 
 
-def with_parameters(rng):
+def with_parameters(rng: np.random.Generator) -> dict[str, Any]:
     """Nodes with parameters of their own."""
     return drawn(rng, nodes=3, parameters=True)
 
 
-def with_sharing(rng):
+def with_sharing(rng: np.random.Generator) -> dict[str, Any]:
     """Nodes with parameters, some of them shared."""
     return drawn(rng, least=2, nodes=3, parameters=True, shared=True)
 
 
-def with_smooth_sharing(rng):
+def with_smooth_sharing(rng: np.random.Generator) -> Any:
     """Two nodes or three with parameters, most of them shared."""
     return drawn(rng, least=2, nodes=3, parameters=True, shared=True, shapes=("", "square", "tanh"))
 
@@ -106,14 +125,14 @@ def with_smooth_sharing(rng):
 # ---------------------------------------------------------------- formulas (1), (2)
 
 
-def by_blocks(case):
+def by_blocks(case: Case) -> Evidence:
     """H = S^T K S, by the library."""
     true = input_blocks(case)
     found = hessian_blocks(build(case))
     return worst({pair: found[pair] for pair in true}, true, found="found")
 
 
-def by_recursion(case):
+def by_recursion(case: Case) -> Evidence:
     """H_{v,w} = sum over u in Ch(v) of D_{u<-v}^T H_{u,w} + (K S)_{v,w}, for all pairs, no pseudo-inverse anywhere."""
     true = input_blocks(case)
     return worst(notation.input_hessian(build(case)), true, found="found")
@@ -135,7 +154,7 @@ def by_recursion(case):
     domain=with_inputs,
     counterexample={"inputs": {"x": 0}, "nodes": {"h": "x", "y": "x * h"}, "losses": ["y"]},
 )
-def formula_1(case):
+def formula_1(case: Case) -> Evidence:
     """y = x h with h = x is x^2, so H[x, x] = 2. Formula (1) sees y curved in x and h jointly, which is a block of
     (x, h), and in x alone, where it is flat; no term of it carries the curvature of (x, h) to (x, x) through h = x. In
     general it lacks D^T H_{u,u'} D for u != u' and D^T (S^T K)_{u,w}, (K S)_{v,u} D: expand H = S^T K S by the last
@@ -144,7 +163,9 @@ def formula_1(case):
     return worst(printed.formula_1(build(case), misfit="omit"), true)
 
 
-def two_sided(n, H, v, w, edges):
+def two_sided(
+    n: "Notation", H: Mapping[tuple[str, str], np.ndarray], v: str, w: str, edges: Sequence[tuple[str, str]]
+) -> NDArray[np.float64]:
     """K_{v,w} + sum over (u, z) in edges of D_{u<-v}^T H_{u,z} D_{z<-w}, and both one-sided terms in K."""
     KS = (n.loss_part + n.tensor_part) @ n.total
     total = n.K(v, w) + 0.0
@@ -157,19 +178,21 @@ def two_sided(n, H, v, w, edges):
     return total
 
 
-def every_pair(n, v, w):
+def every_pair(n: "Notation", v: str, w: str) -> list[tuple[str, str]]:
     """Ch(v) x Ch(w)."""
     return [(u, z) for u in n.children[v] for z in n.children[w]]
 
 
-def by_pairs(case, edges):
+def by_pairs(
+    case: Case, edges: Callable[..., Any]
+) -> tuple[dict[tuple[Any, ...], NDArray[np.float64]], dict[tuple[Any, ...], NDArray[np.float64]]]:
     """`two_sided` on all blocks, the blocks to the right of it the right ones."""
     true, n = input_blocks(case), notation.notation(build(case))
     H = notation.input_hessian(n)
     return {(v, w): two_sided(n, H, v, w, edges(n, v, w)) for v, w in true}, true
 
 
-def over_every_pair(case):
+def over_every_pair(case: Case) -> Evidence:
     """All pairs of children."""
     return worst(*by_pairs(case, every_pair), found="found")
 
@@ -186,14 +209,14 @@ def over_every_pair(case):
     domain=with_inputs,
     counterexample={"inputs": {"x": 0}, "nodes": {"h": "x", "y": "x + h"}, "losses": ["square(y)"]},
 )
-def common_children_only(case):
+def common_children_only(case: Case) -> Evidence:
     """All else in the two-sided expansion of H = S^T K S is granted, so that the pairs alone are judged:
     S = I + S D, hence S^T K S = K + D^T (S^T K) + (K S) D + D^T H D, and D^T H D has all pairs. With y = x + h, h = x
     the loss is (2 x)^2 / 2: H[x, x] = 4 = H[h, h] + H[y, y] + 2 H[h, y], of which the last is not printed."""
     return worst(*by_pairs(case, lambda n, v, w: [(u, u) for u in n.common(v, w)]))
 
 
-def one_way(case):
+def one_way(case: Case) -> list[tuple[str, str]]:
     """Pairs v ->* w, v != w, without a common child or a common loss."""
     reached, next_to, read = below(case), children(case), [set(readers(text)) for text in case["losses"]]
     return [
@@ -220,7 +243,7 @@ def one_way(case):
         "losses": ["square(y)"],
     },
 )
-def pseudo_inverse_terms(case):
+def pseudo_inverse_terms(case: Case) -> Evidence:
     """The term is judged where it stands alone: v ->* w without a common child, no loss that reads both, the blocks
     H_{u,z} the right ones. Here H[u, z] = 1.01^2 is divided by D_{w<-z} = 0.01, where the true block is multiplied:
     H[v, w] = 1.01. As D_{w<-z} -> 0 the term has no bound. A path of one edge or two has no term at all."""
@@ -235,7 +258,7 @@ def pseudo_inverse_terms(case):
     return worst(found, {pair: true[pair] for pair in wanted})
 
 
-def against_out(case):
+def against_out(case: Case) -> tuple[str, list[str]]:
     """(out, the other vertices); the losses read out alone, and nothing reads out."""
     read = heads(case)
     assume(len(read) == 1)
@@ -246,7 +269,7 @@ def against_out(case):
     return out, others
 
 
-def base_amended(case):
+def base_amended(case: Case) -> Evidence:
     """H_{out,v} = K^loss_{out,out} S_{out,v}."""
     out, others = against_out(case)
     true, found = truth(case), hessian_blocks(build(case))
@@ -266,7 +289,7 @@ def base_amended(case):
     counterexample={"inputs": {"x": 0}, "nodes": {"y": "x"}, "losses": ["square(y)"]},
     share=0.3,
 )
-def base_conditions(case):
+def base_conditions(case: Case) -> Evidence:
     """A shift of x moves y, on which the gradient of the loss depends: d/dx of dL/dy = y is 1. In general
     d/d eps_v of (grad L)(f_out) is (Hessian of L) d f_out / d eps_v."""
     out, others = against_out(case)
@@ -279,7 +302,7 @@ def base_conditions(case):
 # ---------------------------------------------------------------- pseudo-inverses and paths
 
 
-def matrices(rng):
+def matrices(rng: np.random.Generator) -> Any:
     """A with 1 to 3 rows and columns."""
     rows, columns = int(rng.integers(1, 4)), int(rng.integers(1, 4))
     return {"A": [[int(rng.integers(-2, 3)) for _ in range(columns)] for _ in range(rows)]}
@@ -294,7 +317,7 @@ def matrices(rng):
     verdict=HOLDS,
     domain=matrices,
 )
-def pseudo_inverse_by_svd(case):
+def pseudo_inverse_by_svd(case: Case) -> Any:
     """Penrose's four equations determine it. The transpose of A^+ solves those of A^T, so (A^T)^+ = (A^+)^T. The
     library's A^+ is read off Lemma 1 in v -> u -> z -> w = A z, all blocks but the last factor set to I."""
     A = np.array(case["A"], dtype=float)
@@ -314,7 +337,7 @@ def pseudo_inverse_by_svd(case):
     return equal(penrose_left=flat[0], penrose_right=flat[1])
 
 
-def relu_layers(rng):
+def relu_layers(rng: np.random.Generator) -> Any:
     """h = relu(W x)."""
     columns, rows = int(rng.integers(1, 4)), int(rng.integers(1, 4))
     case = {"inputs": {"x": drawn_value(rng, columns)}, "nodes": {}, "losses": ["square(h)"]}
@@ -334,7 +357,7 @@ def relu_layers(rng):
     domain=relu_layers,
     counterexample={"inputs": {"x": -1}, "nodes": {"h": "relu(x)"}, "losses": ["square(h)"]},
 )
-def full_rank(case):
+def full_rank(case: Case) -> Evidence:
     """A dead relu takes its row out of the Jacobian: of k units all are alive on one of 2^k sign patterns. The
     Jacobian of softmax is never of full rank (its output sums to 1), nor is that of batch normalization. A remark
     about what is usual, judged by its instances."""
@@ -347,7 +370,7 @@ def full_rank(case):
 PATH = ("v", "u", "z", "w")
 
 
-def along_a_path(rng):
+def along_a_path(rng: np.random.Generator) -> Any:
     """v -> u -> z -> w, and perhaps a node after it; w mostly affine in z, with D_{w<-z} of full row rank."""
     sizes = {name: int(rng.integers(1, 3)) for name in ("v", "u", "z", "y")}
     sizes["w"] = rows = int(rng.integers(1, sizes["z"] + 1))
@@ -363,7 +386,7 @@ def along_a_path(rng):
     return {"inputs": {"v": drawn_value(rng, sizes["v"])}, "nodes": nodes, "losses": losses}
 
 
-def repaired_path(case):
+def repaired_path(case: Case) -> Any:
     """D_{u<-v}^T H_{u,z} D_{w<-z}^+ under the hypotheses."""
     true, next_to, live = truth(case), children(case), leading(case)
     assume(set(next_to["v"]) & live == {"u"} and set(next_to["z"]) & live == {"w"} and not {"v", "z"} & heads(case))
@@ -389,7 +412,7 @@ def repaired_path(case):
     counterexample={"inputs": {"v": 1}, "nodes": {"u": "v", "z": "u", "w": "square(z)"}, "losses": ["w"]},
     share=0.2,
 )
-def lemma_1(case):
+def lemma_1(case: Case) -> Evidence:
     """In a chain the path is all there is, so its contribution is H_{v,w}. Under the hypotheses H_{u,z} = H_{u,w}
     D_{w<-z}, and D D^+ = I at full row rank; so the factor is D^+, of dimensions (d_z, d_w), where (D^T)^+ has (d_w,
     d_z). Here w = z^2 / 2 is curved in z: H[u, z] = 1 and D_{w<-z} = 1, but the loss is w itself and H[v, w] = 0."""
@@ -399,7 +422,7 @@ def lemma_1(case):
     return worst(path, {("v", "w"): true.block(true.hessian, "v", "w")})
 
 
-def paths_between(case):
+def paths_between(case: Case) -> dict[tuple[str, str], list[list[Any]]]:
     """{(v, w): the paths, lists of edges (u, v)}; the empty path for v = w."""
     next_to = children(case)
     found = {pair: [[]] if pair[0] == pair[1] else [] for pair in pairs(vertices(case))}
@@ -409,7 +432,7 @@ def paths_between(case):
     return found
 
 
-def by_pairs_of_paths(case):
+def by_pairs_of_paths(case: Case) -> Evidence:
     """sum over a, b, over paths p: v ->* a and q: w ->* b, of D_p^T K_{a,b} D_q."""
     true, between, n = input_blocks(case), paths_between(case), notation.notation(build(case))
 
@@ -441,7 +464,7 @@ def by_pairs_of_paths(case):
     domain=with_inputs,
     counterexample={"inputs": {"v": 0}, "nodes": {"w": "v"}, "losses": ["square(w)"]},
 )
-def paths_counted_once(case):
+def paths_counted_once(case: Case) -> Evidence:
     """The term has one summand for each u in Ch(v), z in Ch(u) & Pa(w): the paths of three edges. The path v -> w of
     one edge is counted 0 times, and so is one of two. Longer ones recur only through an edge u -> z. S = I + D + D^2 +
     ... has every path once, and S^T K S every pair of paths once."""
@@ -457,7 +480,7 @@ def paths_counted_once(case):
 # ---------------------------------------------------------------- which blocks vanish, and recursions
 
 
-def excluded(case, true):
+def excluded(case: Case, true: Truth) -> list[tuple[str, str]]:
     """Pairs for which none of the three cases of Theorem 2 holds."""
     reached = below(case)
     return [
@@ -470,7 +493,7 @@ def excluded(case, true):
     ]
 
 
-def curved_pairs(case):
+def curved_pairs(case: Case) -> set[tuple[str, str]]:
     """(a, b) whose K can be nonzero by what is written: read by one curved function, or different factors."""
     live, found = leading(case), set()
     texts = [text for name, text in case["nodes"].items() if name in live] + case["losses"]
@@ -483,7 +506,7 @@ def curved_pairs(case):
     return found
 
 
-def structurally_zero(case):
+def structurally_zero(case: Case) -> Evidence:
     """No a, b with v ->* a, w ->* b and K_{a,b} structurally nonzero: the block is 0."""
     reached, curved, true = below(case), curved_pairs(case), truth(case)
     none = [(v, w) for v, w in pairs(vertices(case)) if not any(a in reached[v] and b in reached[w] for a, b in curved)]
@@ -492,7 +515,7 @@ def structurally_zero(case):
     return worst({p: found[p] for p in none}, {p: 0 * true.block(true.hessian, *p) for p in none}, found="found")
 
 
-def coupled(rng):
+def coupled(rng: np.random.Generator) -> Any:
     """Nodes of one entry on two inputs, and a loss that reads two of them or a node and an input."""
     case = {"inputs": {"v": drawn_value(rng, 1), "w": drawn_value(rng, 1)}, "nodes": {}, "losses": []}
     above = ["v", "w"]
@@ -505,7 +528,7 @@ def coupled(rng):
     return case
 
 
-def with_zeros(rng):
+def with_zeros(rng: np.random.Generator) -> Any:
     """Those, or networks without curved nodes."""
     return drawn(rng, nodes=3, losses=2, shapes=("", "relu")) if rng.integers(0, 3) == 2 else coupled(rng)
 
@@ -524,7 +547,7 @@ def with_zeros(rng):
     printed_domain=coupled,
     counterexample={"inputs": {"v": 0, "w": 0}, "nodes": {"a": "v"}, "losses": ["a * w"]},
 )
-def vanishing_blocks(case):
+def vanishing_blocks(case: Case) -> Evidence:
     """H = S^T K S vanishes unless some K_{a,b} is reached from both sides, which is the corrected condition. Printed,
     the loss must couple v and w themselves. In L = a w, a = v it couples a and w: v and w have no common descendant and
     no path between them, L does not read v, and H[v, w] = 1. The condition is too wide too: in affine nodes under an
@@ -536,7 +559,7 @@ def vanishing_blocks(case):
     return worst({pair: 0 * block for pair, block in blocks.items()}, blocks)
 
 
-def with_its_source(case):
+def with_its_source(case: Case) -> Evidence:
     """sum over u in Ch(v) of D_{u<-v}^T H_{u,w} + (K S)_{v,w}, for all pairs."""
     true, next_to = truth(case), children(case)
     H, KS = hessian_blocks(build(case)), true.K @ true.total
@@ -560,7 +583,7 @@ def with_its_source(case):
     domain=with_inputs,
     counterexample={"inputs": {"v": 0}, "nodes": {"w": "v", "y": "w", "out": "v * y"}, "losses": ["out"]},
 )
-def proposition_2(case):
+def proposition_2(case: Case) -> Evidence:
     """From S = I + S D: H = S^T K S = K S + D^T H. Here out = v y couples v with y, which w moves: (K S)[v, w] = 1,
     and w and y move nothing by themselves, H[w, w] = 0. "Common descendants" is read as common children, as in the
     proof of Theorem 2; read literally it would leave, after v ->* w, only a w that no node reads."""
@@ -578,7 +601,7 @@ def proposition_2(case):
     verdict=HOLDS,
     domain=with_inputs,
 )
-def symmetry(case):
+def symmetry(case: Case) -> Any:
     """Schwarz: L is C^2 in the perturbations. Every column is a product with the Hessian of its own, so that nothing
     makes the two blocks equal by construction."""
     truth(case)
@@ -591,7 +614,7 @@ def symmetry(case):
 # ---------------------------------------------------------------- the parametric Hessian
 
 
-def by_parameter_formula(case):
+def by_parameter_formula(case: Case) -> Evidence:
     """D_v^T H_{v,w} D_w + 1_{v=w} delta_v . T_v^theta + M^T S D + its mirror."""
     true = unrolled_blocks(case)
     assume(true)
@@ -613,7 +636,7 @@ def by_parameter_formula(case):
     counterexample={"parameters": {"s": 0, "t": 0}, "nodes": {"h": "s", "y": "h * t"}, "losses": ["y"]},
     share=0.3,
 )
-def formula_3(case):
+def formula_3(case: Case) -> Evidence:
     """The input blocks in it are the right ones. L = s t: the derivative of y = h t in t depends on h, which s moves;
     here u = w = h, which is no child of itself, so both sums are empty and the block of (t, s) is 0 where it is 1.
     Where they are not empty their factors fit only if d_u = d_w = p_v = p_w."""
@@ -622,7 +645,7 @@ def formula_3(case):
     return worst(printed.formula_3(build(case), misfit="omit"), true, name="H_theta")
 
 
-def mixed_part(case):
+def mixed_part(case: Case) -> Evidence:
     """M_{u,v}^T S_{u,w} D_w, summed over u in Pa(v): of the dimensions of its block, and the mixed derivative."""
     assume(len(theta(case)) > 1)
     true, n = truth(case), notation.notation(build(case))
@@ -638,7 +661,7 @@ def mixed_part(case):
     return worst(found, right, name="mixed", found="found")
 
 
-def parameters_two_apart(rng):
+def parameters_two_apart(rng: np.random.Generator) -> dict[str, Any]:
     """w -> u -> v with parameters in w and in v."""
     sizes = {name: int(rng.integers(1, 3)) for name in "swtuv"}
     nodes = {
@@ -649,7 +672,7 @@ def parameters_two_apart(rng):
     return {"parameters": {name: drawn_value(rng, sizes[name]) for name in "st"}, "nodes": nodes, "losses": ["v"]}
 
 
-def with_parameters_apart(rng):
+def with_parameters_apart(rng: np.random.Generator) -> dict[str, Any]:
     """Those, or any nodes with parameters."""
     return with_parameters(rng) if rng.integers(0, 2) else parameters_two_apart(rng)
 
@@ -672,7 +695,7 @@ def with_parameters_apart(rng):
     printed_domain=parameters_two_apart,
     share=0.3,
 )
-def transposed_factor(case):
+def transposed_factor(case: Case) -> Evidence:
     """d_u x p_v times p_w x d_u needs p_v = p_w, and is d_u x d_u even then; D_{w<-u} itself is against the arrow. Here
     p_v = 1 and p_w = 2."""
     truth(case)
@@ -683,7 +706,7 @@ def transposed_factor(case):
     return Evidence(0.0)
 
 
-def gauss_newton_part(case):
+def gauss_newton_part(case: Case) -> Evidence:
     """S^T K^loss S, and its eigenvalues where the losses are jointly convex."""
     names = list(case.get("parameters", {}))
     assume(names)
@@ -710,7 +733,7 @@ def gauss_newton_part(case):
     counterexample={"parameters": {"t": 1}, "nodes": {"h": "t", "y": "square(h)"}, "losses": ["-1 y"]},
     share=0.3,
 )
-def first_term(case):
+def first_term(case: Case) -> Evidence:
     """H_{v,w} = S^T K S has the tensors of all nodes after v and w besides K^loss. L = -h^2 / 2 through the affine,
     convex loss -y: the Gauss-Newton part is 0, D^T H D = -1."""
     true = unrolled_blocks(case, "gauss_newton")
@@ -731,7 +754,7 @@ def first_term(case):
     domain=with_parameters,
     share=0.3,
 )
-def assembly_of_blocks(case):
+def assembly_of_blocks(case: Case) -> Any:
     """A matrix is the array of its blocks; by Schwarz it is symmetric."""
     names = list(case.get("parameters", {}))
     assume(names)
@@ -743,7 +766,7 @@ def assembly_of_blocks(case):
     )
 
 
-def shared_names(case):
+def shared_names(case: Case) -> Any:
     """Parameters that several nodes read."""
     read = [name for names in theta(case).values() for name in names]
     return [name for name in case.get("parameters", {}) if read.count(name) > 1]
@@ -759,7 +782,7 @@ def shared_names(case):
     domain=with_smooth_sharing,
     share=0.2,
 )
-def shared_parameters(case):
+def shared_parameters(case: Case) -> Any:
     """theta enters through its copies theta_a = theta, so d/dtheta = sum_a d/dtheta_a, twice. The same gives
     H_{theta,phi} = sum_a H_{theta_a,phi} for every other phi, which the algorithms of sec. 4 leave out."""
     tied = shared_names(case)
@@ -773,7 +796,7 @@ def shared_parameters(case):
 # ---------------------------------------------------------------- algorithms
 
 
-def by_recursion_and_sharing(case):
+def by_recursion_and_sharing(case: Case) -> Evidence:
     """A^T H_theta A of the parameter formula, for all pairs of parameters."""
     true = parameter_blocks(case)
     assume(true)
@@ -797,7 +820,7 @@ def by_recursion_and_sharing(case):
     counterexample={"parameters": {"s": 0, "t": 0}, "nodes": {"h": "s", "y": "h + t"}, "losses": ["square(y)"]},
     share=0.3,
 )
-def section_4(case):
+def section_4(case: Case) -> Evidence:
     """L = (s + t)^2 / 2. h and y have no common child, so H[h, y] stays 0, and with it the block of (s, t), which is 1.
     Blocks that are never assembled, those of a shared parameter with another, count as violations."""
     true = parameter_blocks(case)
@@ -818,14 +841,14 @@ def section_4(case):
     domain=with_inputs,
     counterexample={"inputs": {"x": 0}, "nodes": {"h": "x", "y": "h"}, "losses": ["square(y)"]},
 )
-def algorithm_1(case):
+def algorithm_1(case: Case) -> Evidence:
     """In a chain either sum is the whole block, and the algorithm adds both: H[x, h] = H[h, h] + H[x, y] = 2 for 1.
     Pure second derivatives count twice besides, once as mixed ones of v = w."""
     true = input_blocks(case)
     return worst(printed.algorithm_1(build(case)), true)
 
 
-def in_matrix_form(case):
+def in_matrix_form(case: Case) -> Evidence:
     """D^T H D + K_theta,theta + M^T S D + (M^T S D)^T of the true arrays, and the blocks of the library."""
     names = list(case.get("parameters", {}))
     assume(names)
@@ -851,7 +874,7 @@ def in_matrix_form(case):
     counterexample={"parameters": {"s": 0, "t": 0}, "nodes": {"h": "s", "y": "h * t"}, "losses": ["y"]},
     share=0.3,
 )
-def algorithm_2(case):
+def algorithm_2(case: Case) -> Evidence:
     """The input blocks in it are the right ones. L = s t as for (3). The loops have no mirror term, and add a matrix
     d_w x d_u, which is 0 against the arrow, to a block p_v x p_w."""
     true = unrolled_blocks(case)
@@ -859,7 +882,7 @@ def algorithm_2(case):
     return worst(printed.algorithm_2(build(case), misfit="omit"), true, name="H_theta")
 
 
-def by_parameter_blocks(case):
+def by_parameter_blocks(case: Case) -> Evidence:
     """H over all parameters, shared ones included."""
     true = parameter_blocks(case)
     assume(true)
@@ -867,7 +890,7 @@ def by_parameter_blocks(case):
     return worst({pair: found[pair] for pair in true}, true, found="found")
 
 
-def with_losses_inside(rng):
+def with_losses_inside(rng: np.random.Generator) -> Any:
     """Nodes with parameters, some of them read by a loss and by further nodes."""
     return drawn(rng, nodes=3, parameters=True, shared=True, losses=2)
 
@@ -886,7 +909,7 @@ def with_losses_inside(rng):
     counterexample={"parameters": {"t": 0}, "nodes": {"a": "t", "b": "a"}, "losses": ["square(a)", "square(b)"]},
     share=0.3,
 )
-def algorithm_3(case):
+def algorithm_3(case: Case) -> Evidence:
     """L = a^2 / 2 + b^2 / 2 with b = a = t is t^2. H[a, a] is set to 1 from the first loss and never touched again."""
     true = unrolled_blocks(case)
     assume(true)
@@ -896,7 +919,7 @@ def algorithm_3(case):
 # ---------------------------------------------------------------- scope
 
 
-def single_nodes(rng):
+def single_nodes(rng: np.random.Generator) -> Any:
     """y = g(t), loss l(y)."""
     columns, rows = int(rng.integers(1, 4)), int(rng.integers(1, 4))
     text = under(str(rng.choice(("", "square", "tanh", "cube"))), drawn_term(rng, "t", columns, rows))
@@ -913,7 +936,7 @@ def single_nodes(rng):
     verdict=HOLDS,
     domain=single_nodes,
 )
-def single_node(case):
+def single_node(case: Case) -> Any:
     """(1) is H_{y,y} = Hessian of the loss, all sums being empty, and (3) is D^T H_{y,y} D + delta . T^theta: the chain
     rule of second order."""
     n = notation.notation(build(case))
@@ -937,7 +960,7 @@ def single_node(case):
     },
     printed_domain=along_a_path,
 )
-def dimensions(case):
+def dimensions(case: Case) -> Evidence:
     """D_{w<-z}^{-T} = (D_{w<-z}^T)^+ is d_w x d_z, here 1 x 2, and is multiplied from the left by H_{u,z}, d_u x d_z,
     here 1 x 2: the product is defined only for d_z = d_w."""
     truth(case)
@@ -954,7 +977,7 @@ ARCHITECTURES = {"residual": 1, "batch normalization": 2, "attention": 3, "recur
 """name -> how many weights it has."""
 
 
-def architecture(case):
+def architecture(case: Case) -> Network:
     """Numbers or tokens x through an architecture of one channel, the loss |y|^2 / 2."""
     network, x = Network(), np.array(case["x"], dtype=float)
     axes = {"batch normalization": 1, "attention": 3}.get(case["architecture"], 2)
@@ -988,12 +1011,12 @@ def architecture(case):
     return network
 
 
-def half_square(y):
+def half_square(y: NDArray[Any]) -> NDArray[Any] | float:
     """|y|^2 / 2."""
     return anp.sum(y**2) / 2
 
 
-def architectures(rng):
+def architectures(rng: np.random.Generator) -> dict[str, Any]:
     """One of the four, on two or three numbers."""
     name = str(rng.choice(list(ARCHITECTURES)))
     x = [float(t) for t in rng.choice((0, 1, -1, 0.5, 2), size=2, replace=False)]  # of a variance that is not 0
@@ -1001,7 +1024,7 @@ def architectures(rng):
     return {"architecture": name, "x": x, "weights": weights}
 
 
-def of_architecture(case):
+def of_architecture(case: Case) -> tuple[Network, list[str], dict[tuple[Any, ...], NDArray[np.float64]]]:
     """(network, names, {pair: H} of all of them)."""
     network = architecture(case)
     names = list(network.dag)
@@ -1010,7 +1033,7 @@ def of_architecture(case):
     return network, names, {(v, w): H[at[v], at[w]] for v, w in pairs(names)}
 
 
-def architectures_by_blocks(case):
+def architectures_by_blocks(case: Case) -> Evidence:
     """S^T K S of the architecture, parameters among the arrays."""
     network, names, true = of_architecture(case)
     found = hessian_blocks(network)
@@ -1030,7 +1053,7 @@ def architectures_by_blocks(case):
     counterexample={"architecture": "residual", "x": [1], "weights": [1]},
     tolerance=1e-8,
 )
-def architectures_by_formula_1(case):
+def architectures_by_formula_1(case: Case) -> Evidence:
     """Any smooth node fits a DAG. A residual connection y = x + w x is two children of x, one the child of the other:
     formulas (1) and (2) give 0 for H[x, y] = 1 + w, and w^2 H[h, h] + H[y, y] = 2 for H[x, x] = (1 + w)^2 = 4."""
     network, _, true = of_architecture(case)
@@ -1042,12 +1065,12 @@ def architectures_by_formula_1(case):
 # ---------------------------------------------------------------- stochastic nodes
 
 
-def density(t):
+def density(t: float) -> float:
     """Of a standard normal number."""
     return exp(-t * t / 2) / sqrt(2 * pi)
 
 
-def moments(a, b):
+def moments(a: float, b: float) -> NDArray[np.float64]:
     """Integrals of 1, e, e^2, e^3 times the standard normal density over (a, b)."""
 
     def edge(power, t):
@@ -1064,7 +1087,7 @@ def moments(a, b):
     )
 
 
-def expectation(network, name, sigma, method, kinks):
+def expectation(network: Network, name: str, sigma: float, method: str, kinks: Sequence[float]) -> float:
     """E of the Hessian term of `stochastic.draw`, exactly, for one number and a loss that is piecewise of degree 3.
 
     Between kinks the term is a polynomial of degree 3 in the noise: four draws determine it.
@@ -1079,7 +1102,7 @@ def expectation(network, name, sigma, method, kinks):
     return float(total)
 
 
-def kinked_loss(case):
+def kinked_loss(case: Case) -> Network:
     """sum_k jump_k relu(m - at_k) + curve_k relu(m - at_k)^2 / 2 at m = mu."""
     network = Network()
     network.parameter("m", [[float(case["mu"])]])
@@ -1092,7 +1115,7 @@ def kinked_loss(case):
     return network
 
 
-def noisy(rng):
+def noisy(rng: np.random.Generator) -> dict[str, Any]:
     """One or two kinks at different places, each with a jump of the slope, or of the curvature alone."""
     count = int(rng.integers(1, 3))
     places = [float(t) / 2 for t in rng.choice([0, 1, -1, 2], size=count, replace=False)]
@@ -1101,7 +1124,7 @@ def noisy(rng):
     return {"mu": float(rng.integers(-2, 3)) / 2, "sigma": sigma, "at": places, "jump": jumps, "curve": curves}
 
 
-def smoothed(case):
+def smoothed(case: Case) -> tuple[list[float], float]:
     """(places in units of the noise, F'')."""
     mu, sigma = case["mu"], case["sigma"]
     t = [(at - mu) / sigma for at in case["at"]]
@@ -1109,7 +1132,7 @@ def smoothed(case):
     return t, sum(jump * density(s) / sigma + curve * ndtr(-s) for s, jump, curve in terms)
 
 
-def by_stein(case):
+def by_stein(case: Case) -> Evidence:
     """Stein's form always, the mean of Hessians where the gradient does not jump."""
     kinks, right = smoothed(case)
     network = kinked_loss(case)
@@ -1131,7 +1154,7 @@ def by_stein(case):
     domain=noisy,
     counterexample={"mu": 0, "sigma": 1, "at": [0], "jump": [1], "curve": [0]},
 )
-def pathwise(case):
+def pathwise(case: Case) -> Evidence:
     """Formulas (1) and (3) have no value for an expectation but that of each draw, averaged. F(mu) = E relu(mu + eps)
     has F''(0) = phi(0) = 0.399, while the Hessian of every draw is 0: the jump of the gradient at the kink is left
     out. With m - at = s, E relu'' is phi(s / sigma) / sigma and E (relu^2 / 2)'' is Phi(s / sigma)."""
@@ -1142,13 +1165,13 @@ def pathwise(case):
     )
 
 
-def autoencoders(rng):
+def autoencoders(rng: np.random.Generator) -> Any:
     """x, mean m and deviation s of the code, weight a of the decoder."""
     x, m, a = (float(rng.integers(-4, 5)) / 2 for _ in range(3))
     return {"x": x, "m": m, "s": float(rng.choice((1, 0.5, 2))), "a": a}
 
 
-def negative_elbo(m, s, a, eps, *, x):
+def negative_elbo(m: Any, s: Any, a: Any, eps: float, *, x: Any) -> Any:
     """-log p(x | z) + KL up to constants: (x - a z)^2 / 2 + (m^2 + s^2) / 2 - log s, z = m + s eps."""
     return anp.sum((x - a * (m + s * eps)) ** 2 / 2 + (m**2 + s**2) / 2 - anp.log(s))
 
@@ -1162,7 +1185,7 @@ def negative_elbo(m, s, a, eps, *, x):
     verdict=HOLDS,
     domain=autoencoders,
 )
-def elbo(case):
+def elbo(case: Case) -> Any:
     """x ~ N(a z, 1), q = N(m, s^2), prior N(0, 1). With z = m + s eps the loss is of degree 2 in eps, so the mean over
     eps = 1 and eps = -1 is the expectation, with all its derivatives: ((x - a m)^2 + a^2 s^2 + m^2 + s^2) / 2 - log s,
     whose Hessian in (m, s, a) is written down."""
@@ -1189,7 +1212,7 @@ def elbo(case):
     reason="no formula is stated: neither how the stochastic policy enters nor what the Hessian of the expected reward "
     "is",
 )
-def expected_reward(case):
+def expected_reward(case: Case) -> None:
     """What would be testable is the score-function form E[R (grad log p grad log p^T + Hessian of log p)]."""
 
 
@@ -1202,7 +1225,7 @@ NODES = {
 """g -> the second derivative of E g(w (mu + sigma eps)): relu, z^2 / 2, z^3 / 3, relu(z)^2 / 2."""
 
 
-def reparametrized(case):
+def reparametrized(case: Case) -> Network:
     """L = g(w m)."""
     network = Network()
     network.parameter("m", [[float(case["mu"])]])
@@ -1220,20 +1243,20 @@ def reparametrized(case):
     return network
 
 
-def reparametrizations(rng):
+def reparametrizations(rng: np.random.Generator) -> dict[str, Any]:
     """A node on w (mu + sigma eps)."""
     w, mu = float(rng.choice((1, -1, 0.5, 2))), float(rng.integers(-4, 5)) / 2
     return {"g": str(rng.choice(list(NODES))), "w": w, "mu": mu, "sigma": float(rng.choice((1, 0.5, 2)))}
 
 
-def expected(case, method):
+def expected(case: Case, method: str) -> tuple[float, float]:
     """(found, right)."""
     right = NODES[case["g"]](case["w"], case["mu"], case["sigma"])
     kinks = [case["mu"] / case["sigma"]] if "relu" in case["g"] else []
     return expectation(reparametrized(case), "m", case["sigma"], method, kinks), right
 
 
-def smooth_or_stein(case):
+def smooth_or_stein(case: Case) -> Evidence:
     """The mean of Hessians for all but relu, and Stein's form for all."""
     methods = ["stein"] if case["g"] == "relu" else ["stein", "pathwise"]
     found, right = zip(*(expected(case, method) for method in methods), strict=True)
@@ -1253,7 +1276,7 @@ def smooth_or_stein(case):
     domain=reparametrizations,
     counterexample={"g": "relu", "w": 1, "mu": 0, "sigma": 1},
 )
-def reparametrization(case):
+def reparametrization(case: Case) -> Evidence:
     """f = mu + sigma eps makes every draw deterministic, and differentiation may pass under the expectation for C^{1,1}
     g of polynomial growth. For relu each draw has Hessian 0, E relu(mu + sigma eps) the second derivative
     phi(mu / sigma) / sigma > 0."""

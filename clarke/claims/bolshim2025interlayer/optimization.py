@@ -1,7 +1,11 @@
 """Claims of Bolshim and Kugaevskikh (2025) about Newton methods, stopping, and the limits they name."""
 
+from collections.abc import Callable
+from typing import Any
+
 import autograd.numpy as anp
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ...blocks import hessian_blocks
 from ...graph import from_function
@@ -11,25 +15,25 @@ from ...network import Network
 from ...projection import min_norm_element
 from ...semismooth import newton_step
 from ..nearby import bends, bends_or_jumps, kinked, least_by_faces, numbers, pieces, read, slope, whole
-from ..statements import AMENDED, FAILS, UNTESTABLE, assume, at_most, claim, equal, worst
+from ..statements import AMENDED, FAILS, UNTESTABLE, Case, Evidence, assume, at_most, claim, equal, worst
 
 PAPER = "bolshim2025interlayer"
 
 
-def column(case, name):
+def column(case: Case, name: str) -> NDArray[np.float64]:
     return np.asarray(case[name], float)
 
 
 # ---------------------------------------------------------------- section 7: rates
 
 
-def powers_of_distance(rng, exponents):
+def powers_of_distance(rng: np.random.Generator, exponents: Any) -> Any:
     n = int(rng.integers(1, 3))
     b, theta = rng.integers(0, 3, size=n), rng.integers(1, 4, size=n)
     return {"p": float(rng.choice(exponents)), "b": b, "theta": theta, "kappa": int(rng.integers(-2, 3))}
 
 
-def newton_at(case, theta):
+def newton_at(case: Case, theta: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The full Newton step of L = |theta|^2 / 2 + sum_i b_i |theta_i|^p / (p (p - 1)), and the gradient."""
     b, p = column(case, "b"), case["p"]
     f = from_function(lambda y: anp.sum(y**2 / 2 + b * anp.abs(y) ** p / (p * (p - 1))), theta)
@@ -37,7 +41,7 @@ def newton_at(case, theta):
     return newton_step(g, limiting_hessian(f, theta)), g
 
 
-def quadratic_where_lipschitz(case):
+def quadratic_where_lipschitz(case: Case) -> Any:
     """With M of the Hessian on the ball, mu = 1 <= Hessian and alpha = 1 + kappa |g|:
     |theta+| <= M |theta|^2 / 2 + |alpha - 1| |H^-1 g|."""
     theta, b, p, kappa = column(case, "theta") / 4, column(case, "b"), case["p"], case.get("kappa", 0)
@@ -63,7 +67,7 @@ def quadratic_where_lipschitz(case):
     printed_domain=lambda rng: powers_of_distance(rng, [3, 2.5]),
     counterexample={"p": 2.5, "b": [1, 0], "theta": [1, 1]},
 )
-def newton_is_quadratic(case):
+def newton_is_quadratic(case: Case) -> Evidence:
     """L = (x^2 + y^2) / 2 + |x|^(5/2) / 3.75 is C^2 with the Hessian diag(1 + sqrt|x|, 1): at (s, s) the full step
     leaves x at about -s^(3/2) / 3. No alpha does better than the point of the line nearest to 0, whose distance is of
     order s^(3/2) too, so |theta+| / |theta|^2 grows like s^(-1/2): 16 times from s = 2^-8 to 2^-16, and both
@@ -78,13 +82,13 @@ def newton_is_quadratic(case):
     return at_most(quotient_at_2_to_minus_16=quotients[1], twice_quotient_at_2_to_minus_8=2 * quotients[0])
 
 
-def bowls(rng):
+def bowls(rng: np.random.Generator) -> dict[str, np.ndarray]:
     n = int(rng.integers(1, 3))
     half = whole(rng, n, n)
     return {"theta": whole(rng, n, top=3), "E": (half + half.T) / 64}
 
 
-def bowl(case, theta, k):
+def bowl(case: Any, theta: np.ndarray, k: Any) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """(a step with B = H + E / 8^k on L = sum sqrt(1 + theta_i^2), B), B positive definite."""
     E = numbers(case, "E", (len(theta), len(theta))) / 8**k
     f = from_function(lambda y: anp.sum(anp.sqrt(1 + y**2)), theta)
@@ -93,7 +97,7 @@ def bowl(case, theta, k):
     return newton_step(limiting_gradient(f, theta), B), B, E
 
 
-def one_step_bound(case):
+def one_step_bound(case: Case) -> Evidence:
     """B (theta+ - theta*) = (B - H(theta)) (theta - theta*) + (H(theta) - mean of H on the segment) (theta - theta*),
     and |H(y) - H(z)| <= |y - z| here."""
     theta = column(case, "theta")
@@ -117,7 +121,7 @@ def one_step_bound(case):
     domain=bowls,
     counterexample={"theta": [2]},
 )
-def converges_from_anywhere(case):
+def converges_from_anywhere(case: Case) -> Evidence:
     """Nothing brings the sequence near theta*. L = sqrt(1 + x^2) is convex with the only minimum 0 and L'' > 0
     everywhere; with B_k = L'' exactly, theta_{k+1} = -theta_k^3: from 2 to -8 to 512."""
     theta = column(case, "theta")
@@ -128,13 +132,13 @@ def converges_from_anywhere(case):
     return at_most(distances_after_1_and_2_steps=distances[1:], distance_at_the_start=distances[0] * np.ones(2))
 
 
-def inner_minima(rng):
+def inner_minima(rng: np.random.Generator) -> Any:
     n = int(rng.integers(1, 3))
     theta = rng.integers(1, 5, size=n) / 4
     return {"c": rng.integers(1, 4, size=n), "theta": theta, "kappa": int(rng.integers(1, 3))}
 
 
-def regularized(case, damping, steps):
+def regularized(case: Case, damping: Callable[..., Any], steps: int) -> tuple[np.ndarray, np.ndarray]:
     """Distances from 0 along theta - (P + lambda I)^-1 g, P of least norm, lambda = damping(k, |g|), for
     L = sum_i c_i theta_i^2 / 2 + max(theta_i - 1, 0)^2 / 2, and the dampings."""
     c, theta = column(case, "c"), column(case, "theta")
@@ -149,7 +153,7 @@ def regularized(case, damping, steps):
     return np.array(distances), np.array(dampings)
 
 
-def two_rates(case):
+def two_rates(case: Case) -> Evidence:
     """In the smooth region theta+ = lambda (H + lambda I)^-1 theta: |theta+| <= lambda |theta| / mu, and for
     lambda = kappa |g| <= kappa c_max |theta| this is quadratic."""
     c, kappa = column(case, "c"), case.get("kappa", 1)
@@ -174,7 +178,7 @@ def two_rates(case):
     domain=inner_minima,
     counterexample={"c": [1], "theta": [1]},
 )
-def quadratic_for_any_damping(case):
+def quadratic_for_any_damping(case: Case) -> Evidence:
     """L = x^2 / 2 + max(x - 1, 0)^2 / 2 from its kink at 1: theta+ = theta lambda / (1 + lambda). With lambda_k = 2^-k
     the error falls like 2^(-k^2 / 2), superlinearly, and |theta+| / |theta|^2 = lambda / ((1 + lambda) |theta|) is
     unbounded: 0.5, 0.67, 1.2, 3.3, 13.8, ... A quadratic rate would bound it; measured after 8 steps, beside twice the
@@ -187,11 +191,11 @@ def quadratic_for_any_damping(case):
 # ---------------------------------------------------------------- factorizations
 
 
-def chosen_element(case):
+def chosen_element(case: Case) -> NDArray[np.float64]:
     return min_norm_element(limiting_hessians(kinked(case), np.zeros(np.shape(case["W"])[1]))).element
 
 
-def damped_cholesky(case):
+def damped_cholesky(case: Case) -> Evidence:
     """P = P^T already; P + lambda I = F F^T for lambda > -(least eigenvalue of P)."""
     P, truth = chosen_element(case), least_by_faces(pieces(case)[1])
     damping = 1 - min(0.0, np.linalg.eigvalsh(truth)[0])
@@ -216,14 +220,14 @@ def damped_cholesky(case):
     counterexample={"W": [[1]], "Q": [[1]], "A": [[-3]]},
     tolerance=1e-8,
 )
-def symmetrized_has_a_factor(case):
+def symmetrized_has_a_factor(case: Case) -> Evidence:
     """A matrix has a factorization F F^T only if it is positive semidefinite. f = -3 x^2 / 2 + max(x, 0)^2 has the
     Hessians -3 and -1; the element of least norm, -1, is its own symmetrization."""
     P = chosen_element(case)
     return at_most(zero=0.0, least_eigenvalue_of_the_symmetrized=np.linalg.eigvalsh((P + P.T) / 2)[0])
 
 
-def conjugate_gradients(A, b):
+def conjugate_gradients(A: np.ndarray, b: np.ndarray) -> NDArray[np.float64]:
     """n steps of the method of conjugate gradients from 0; it stops where nothing is left."""
     x, r = np.zeros(len(b)), np.array(b, dtype=float)
     p = r
@@ -236,13 +240,13 @@ def conjugate_gradients(A, b):
     return x
 
 
-def skewed(rng):
+def skewed(rng: np.random.Generator) -> Any:
     """A with a positive definite symmetric part, and a right side."""
     half, turn = whole(rng, 2, 2), int(whole(rng))
     return {"A": half @ half.T + np.eye(2, dtype=int) + turn * np.array([[0, 1], [-1, 0]]), "b": whole(rng, 2)}
 
 
-def krylov_on_both(case):
+def krylov_on_both(case: Case) -> Evidence:
     """On the symmetric part the method ends in n steps; on A itself the least residual over b, A b does (GMRES)."""
     A, b = column(case, "A"), column(case, "b")
     S = (A + A.T) / 2
@@ -268,7 +272,7 @@ def krylov_on_both(case):
     domain=skewed,
     counterexample={"A": [[1, 1], [-1, 1]], "b": [1, 0]},
 )
-def conjugate_gradients_on_asymmetric(case):
+def conjugate_gradients_on_asymmetric(case: Case) -> Evidence:
     """The short recurrence makes directions conjugate only if A = A^T; what would ensure convergence otherwise the
     paper does not say, and a positive definite symmetric part does not. For A = [[1, 1], [-1, 1]], b = (1, 0) two
     steps give (1.5, 0.5), the solution is (0.5, 0.5)."""
@@ -279,7 +283,7 @@ def conjugate_gradients_on_asymmetric(case):
 # ---------------------------------------------------------------- stopping
 
 
-def convex(rng):
+def convex(rng: np.random.Generator) -> Any:
     """Strongly convex, with kinks that make the gradient jump, and a point to compare 0 with."""
     n, k = int(rng.integers(1, 3)), int(rng.integers(1, 4))
     curvature = float(rng.choice([1, 2, 0.001]))
@@ -287,13 +291,13 @@ def convex(rng):
     return case | {"y": whole(rng, n, top=8)}
 
 
-def distance_to_the_hull(case):
+def distance_to_the_hull(case: Case) -> float:
     """|the gradient of least norm| at 0."""
     found = limiting_gradients(kinked(case), np.zeros(np.shape(case["W"])[1]))
     return float(np.linalg.norm(min_norm_element(found).element))
 
 
-def gap_below(case):
+def gap_below(case: Case) -> Evidence:
     """f(y) >= f(0) + g.y + mu |y|^2 / 2 >= f(0) - |g|^2 / (2 mu) for the subgradient g of least norm."""
     _, A, W, b, _ = read(case)
     mu, y = np.linalg.eigvalsh(A)[0], numbers(case, "y", W.shape[1])
@@ -318,7 +322,7 @@ EPS = 0.01
     counterexample={"c": [1], "A": [[0.001]], "W": [[1]], "b": [1]},
     tolerance=1e-8,
 )
-def small_eigenvalues(case):
+def small_eigenvalues(case: Case) -> Evidence:
     """Eigenvalues say nothing of the gradient: x + max(x, 0) + x^2 / 2000 has at 0 the second derivative 0.001 and the
     slopes 1 and 2. Measured where all eigenvalues are in (0, 0.01]: the distance of 0 to the hull of the gradients,
     which the criterion would have below 0.01 too."""
@@ -327,12 +331,12 @@ def small_eigenvalues(case):
     return at_most(distance_of_0_to_the_gradients=distance_to_the_hull(case), eps=EPS)
 
 
-def quadratics(rng):
+def quadratics(rng: np.random.Generator) -> Any:
     n = int(rng.integers(1, 3))
     return {"A": np.diag(rng.choice([1, 2, 1024], size=n)) + np.ones((n, n), int), "c": whole(rng, n)}
 
 
-def at_zero(case):
+def at_zero(case: Case) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
     """(gradient, Hessian) at 0 of x.A x / 2 + c.x, by the library; what there is still to gain, in closed form."""
     A, c = column(case, "A"), column(case, "c")
     f, x = lambda y: anp.dot(y, anp.dot(A, y)) / 2 + anp.dot(c, y), np.zeros(len(c))
@@ -340,7 +344,7 @@ def at_zero(case):
     return limiting_gradient(f, x), limiting_hessian(f, x), float(c @ np.linalg.solve(A, c) / 2)
 
 
-def newton_decrement(case):
+def newton_decrement(case: Case) -> Evidence:
     g, H, gain = at_zero(case)
     return equal(newton_decrement=g @ newton_step(g, H) / 2, still_to_gain=gain)
 
@@ -357,7 +361,7 @@ def newton_decrement(case):
     domain=quadratics,
     counterexample={"A": [[1024, 0], [0, 1]], "c": [0, 1]},
 )
-def relative_gradient(case):
+def relative_gradient(case: Case) -> Evidence:
     """|H| is the steepest direction's, the gradient may lie in the flattest. L = 512 x^2 + y^2 / 2 + y at 0 has
     |g| / |H| = 1/1024 but is 1/2 above its minimum, at a distance of 1. Measured where the quotient is below 0.01: what
     there is still to gain, beside 0.01."""
@@ -374,11 +378,11 @@ def relative_gradient(case):
     verdict=UNTESTABLE,
     reason="no criterion is stated: neither the quantities nor how they are combined",
 )
-def combined_criterion(case):
+def combined_criterion(case: Case) -> None:
     """Nothing to evaluate."""
 
 
-def armijo(case):
+def armijo(case: Case) -> Any:
     """By the descent lemma f(x + t d) <= f(x) + t g.d + M t^2 |d|^2 / 2, and g.d = -d.B d <= -eta |d|^2: Armijo's rule
     with c1 and factor beta takes a step of at least min(1, 2 beta (1 - c1) eta / M), so that |g_t| is square summable
     where f is bounded below."""
@@ -395,7 +399,7 @@ def armijo(case):
     return worst(at_most(guaranteed_step=least, accepted_step=t), equal(gradient=g, by_formula=slope(case, x)))
 
 
-def bends_and_a_point(rng):
+def bends_and_a_point(rng: np.random.Generator) -> Any:
     case = bends(rng)
     return case | {"x": whole(rng, np.shape(case["W"])[1])}
 
@@ -416,19 +420,19 @@ def bends_and_a_point(rng):
     "every such lambda it would be false: for |x| the element is 0, and theta - sign(theta) / lambda goes to and fro",
     cites=("hiriart1984",),
 )
-def guarantees(case):
+def guarantees(case: Case) -> None:
     """The corrected statement is evaluated: the step that Armijo's rule accepts is at least the one guaranteed."""
 
 
 # ---------------------------------------------------------------- section 9: limitations
 
 
-def narrow(rng):
+def narrow(rng: np.random.Generator) -> dict[str, np.ndarray]:
     n, d = int(rng.integers(1, 3)), int(rng.integers(1, 3))
     return {"D": whole(rng, d, n), "E": whole(rng, d, n) / 1024}
 
 
-def block_changes(case):
+def block_changes(case: Case) -> tuple[Any, ...]:
     """How much D^+ changes from D to D + E, and how much the block H_vv of u = D v under the loss |u|^2 / 2."""
     D, E = column(case, "D"), column(case, "E")
 
@@ -445,7 +449,7 @@ def block_changes(case):
     return D, E, inverses, change
 
 
-def stable_blocks(case):
+def stable_blocks(case: Case) -> Evidence:
     """H_vv = D^T D: |(D + E)^T (D + E) - D^T D| <= (2 |D| + |E|) |E|."""
     D, E, _, change = block_changes(case)
     size = np.linalg.norm(E, 2)
@@ -465,7 +469,7 @@ def stable_blocks(case):
     domain=narrow,
     counterexample={"D": [[0]], "E": [[0.001]]},
 )
-def unstable_blocks(case):
+def unstable_blocks(case: Case) -> Evidence:
     """That pseudo-inverses are discontinuous where the rank drops is true: 0^+ = 0, but 0.001^+ = 1000. What does not
     hold is that the Hessian inherits it: in H = S^T K S only products of Jacobians occur. Measured: the block changes
     at least as much as the pseudo-inverse that formula (1) uses."""

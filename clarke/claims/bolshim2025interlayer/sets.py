@@ -4,15 +4,25 @@ The functions f are those of `nearby`: c.x + x.A x / 2 + sum_k max(w_k.x, 0) (b_
 being 0. The library finds their limiting gradients and Hessians; `nearby` knows them cell by cell.
 """
 
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import autograd.numpy as anp
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ...activations import sigmoid, tanh
 from ...blocks import hessian_blocks
 from ...layers import affine, squared_error
-from ...limiting import limiting_gradient, limiting_gradients, limiting_hessian, limiting_hessians, limiting_jacobians
+from ...limiting import (
+    LimitingHessians,
+    limiting_gradient,
+    limiting_gradients,
+    limiting_hessian,
+    limiting_hessians,
+    limiting_jacobians,
+)
 from ...models import mlp
 from ...network import Network
 from ...projection import min_norm_element, nearest_element, support
@@ -32,20 +42,20 @@ from ..nearby import (
     whole,
 )
 from ..references import brute_force, dyadic, second
-from ..statements import AMENDED, FAILS, HOLDS, UNTESTABLE, Evidence, assume, at_most, claim, equal, worst
+from ..statements import AMENDED, FAILS, HOLDS, UNTESTABLE, Case, Evidence, assume, at_most, claim, equal, worst
 
 PAPER = "bolshim2025interlayer"
 
 
-def relu(z):
+def relu(z: NDArray[Any]) -> NDArray[Any]:
     return anp.maximum(z, 0.0)
 
 
-def zero(case):
+def zero(case: Case) -> NDArray[np.float64]:
     return np.zeros(np.shape(case["W"])[1])
 
 
-def with_direction(draw):
+def with_direction(draw: Callable[..., Any]) -> Callable[..., Any]:
     """The domain `draw`, and a direction h on none of its kinks: 1, 3 and 3, 1 are orthogonal to no other w."""
 
     def domain(rng):
@@ -55,19 +65,19 @@ def with_direction(draw):
     return domain
 
 
-def off_the_lines(rng, n):
+def off_the_lines(rng: np.random.Generator, n: int) -> Any:
     """A point x of whole numbers with w.x != 0 for every w != 0 that `whole` draws."""
     x = np.array([1, 3] if rng.integers(0, 2) else [3, 1]) * [1, rng.choice([1, -1])]
     return x[:n] * rng.choice([1, -1])
 
 
-def off_the_kinks(case, x):
+def off_the_kinks(case: Case, x: np.ndarray) -> bool:
     """Whether f is smooth at x: a unit with w = 0 has no kink."""
     W = np.asarray(case["W"])
     return bool(np.all((W @ x != 0) | ~np.any(W, axis=1)))
 
 
-def spread(stack):
+def spread(stack: np.ndarray) -> float:
     """The largest difference between two elements, entry by entry."""
     return float(np.ptp(np.asarray(stack, float), axis=0).max(initial=0.0))
 
@@ -75,14 +85,14 @@ def spread(stack):
 # ---------------------------------------------------------------- section 3.2: what is assumed
 
 
-def units(rng):
+def units(rng: np.random.Generator) -> Any:
     """A node max(W a + b, 0) with d outputs; the entries named by `tied` are at their kink, where b = -W a."""
     n, d = int(rng.integers(1, 3)), int(rng.integers(1, 3))
     a, W, tied = whole(rng, n), whole(rng, d, n), rng.integers(0, 2, size=d)
     return {"a": a, "W": W, "b": np.where(tied, -W @ a, whole(rng, d))}
 
 
-def unit(case):
+def unit(case: Case) -> tuple[Network, NDArray[np.float64]]:
     """(the node as a network with input a and parameters W, b, its entries z)."""
     network = Network()
     network.input("a", np.asarray(case["a"], float)[None])
@@ -92,7 +102,7 @@ def unit(case):
     return network, np.asarray(case["W"], float) @ np.asarray(case["a"], float) + np.asarray(case["b"], float)
 
 
-def finitely_many_pieces(case):
+def finitely_many_pieces(case: Case) -> Evidence:
     """Near a point the Hessians of sum_i max(z_i, 0), z = W a + b, in (a, W, b) are those of its finitely many pieces:
     z is bilinear, its entries have independent gradients, so every choice of sides of the tied ones is realized."""
     network, z = unit(case)
@@ -125,7 +135,7 @@ def finitely_many_pieces(case):
     domain=units,
     counterexample={"a": [1], "W": [[1]], "b": [0]},
 )
-def regularity(case):
+def regularity(case: Case) -> Evidence:
     """The space named has no room for the parameters: the derivative of the node max(w a + b, 0) in all inputs and
     parameters has 3 columns, that of a function on R^1 has 1. Nor is PC^2 with null borders enough: |x|^(3/2) is
     locally Lipschitz with two C^2 pieces on open half-lines, but its second derivative is unbounded at 0, so that no
@@ -138,7 +148,7 @@ def regularity(case):
     )
 
 
-def jumps(rng):
+def jumps(rng: np.random.Generator) -> dict[str, np.ndarray]:
     """A piecewise-linear f and a direction."""
     n, k = int(rng.integers(1, 3)), int(rng.integers(1, 5))
     return {"c": whole(rng, n), "W": whole(rng, k, n), "b": whole(rng, k), "h": whole(rng, n)}
@@ -155,7 +165,7 @@ def jumps(rng):
     tolerance=1e-8,
     cites=("clarke1983",),
 )
-def subdifferential(case):
+def subdifferential(case: Case) -> Any:
     """Rademacher and boundedness by the Lipschitz constant K; the hull of a compact set is compact. A nonempty convex
     compact set is known by its support function, which at h is f'(0; h) = limsup (f(y + t h) - f(y)) / t, y -> 0,
     t -> 0+ [Clarke 1983]: here a quotient in every cell, beside the support of the set found."""
@@ -172,12 +182,12 @@ def subdifferential(case):
     )
 
 
-def maps(rng):
+def maps(rng: np.random.Generator) -> dict[str, np.ndarray]:
     n, m = int(rng.integers(1, 3)), int(rng.integers(1, 4))
     return {"W": whole(rng, m, n), "D": whole(rng, m, n)}
 
 
-def supports(case):
+def supports(case: Case) -> tuple[NDArray[np.float64], float, float]:
     """The limiting Jacobians of F(x) = max(W x, 0) at 0, the support of their hull at D, and that of the product of the
     subdifferentials [0, 1] w_i of the components."""
     W, D = np.asarray(case["W"], float), np.asarray(case["D"], float)
@@ -185,7 +195,7 @@ def supports(case):
     return found.matrices, support(found, D), float(np.maximum(np.einsum("ij,ij->i", W, D), 0).sum())
 
 
-def inside_the_product(case):
+def inside_the_product(case: Case) -> Evidence:
     """Row i of a limit of Jacobians is a limit of gradients of F_i, so the hull lies in the product. The limits are the
     Jacobians of the cells."""
     W = np.asarray(case["W"], float)
@@ -209,7 +219,7 @@ def inside_the_product(case):
     counterexample={"W": [[1], [1]], "D": [[1], [-1]]},
     cites=("clarke1983",),
 )
-def componentwise(case):
+def componentwise(case: Case) -> Evidence:
     """Definition 3 of the same paper takes limits of whole Jacobians. For F(x) = (max(x, 0), max(x, 0)) these are
     (0, 0) and (1, 1); componentwise the set is [0, 1] x [0, 1]. Two closed convex sets are equal iff their support
     functions are [Clarke 1983]."""
@@ -217,7 +227,7 @@ def componentwise(case):
     return equal(support_of_the_product=product, support_of_the_jacobians=joint)
 
 
-def nearest_of(vectors, target):
+def nearest_of(vectors: Any, target: Any) -> Any:
     return vectors[np.linalg.norm(vectors - target, axis=1).argmin()]
 
 
@@ -231,7 +241,7 @@ def nearest_of(vectors, target):
     domain=bends,
     cites=("clarke1983",),
 )
-def clarke_hessian_exists(case):
+def clarke_hessian_exists(case: Case) -> Any:
     """grad f is Lipschitz, so Clarke's generalized Jacobian of it exists, bounded by the constant. It must explain how
     the gradient changes: along h inside a cell grad f(h) - grad f(0) = H h with one of its elements."""
     _, A, W, _, Q = read(case)
@@ -251,7 +261,7 @@ def clarke_hessian_exists(case):
 # ---------------------------------------------------------------- definitions 3 and 4
 
 
-def mean_value(case):
+def mean_value(case: Case) -> tuple[LimitingHessians, Evidence]:
     """grad f(h) - grad f(-h), beside what is nearest to it of the hull of M 2h, M in the set at 0."""
     h = np.asarray(case["h"], float)
     assume(off_the_kinks(case, h))
@@ -261,7 +271,7 @@ def mean_value(case):
     return found, equal(difference_of_gradients=difference, nearest_of_the_set=near)
 
 
-def mean_value_where_c11(case):
+def mean_value_where_c11(case: Case) -> Any:
     found, evidence = mean_value(case)
     assume(found.c11)
     return evidence
@@ -282,7 +292,7 @@ def mean_value_where_c11(case):
     share=0.3,
     cites=("clarke1983", "hiriart1984"),
 )
-def generalized_jacobian(case):
+def generalized_jacobian(case: Case) -> Evidence:
     """A generalized Jacobian of G contains, between two points, a matrix that maps their difference to the difference
     of G [Clarke 1983]. f = max(x, 0): all second derivatives near 0 are 0, but the gradient grows by 1
     from -1 to 1. Where f is C^{1,1}, it holds at 0 for pieces that are quadratic on cones: with H, H' of the cells of
@@ -290,14 +300,14 @@ def generalized_jacobian(case):
     return mean_value(case)[1]
 
 
-def block_by_block(stack, sizes):
+def block_by_block(stack: np.ndarray, sizes: Sequence[int]) -> NDArray[np.float64]:
     """Each block of least norm over the hull of the same blocks, by the faces of that hull."""
     ends = np.cumsum([0, *sizes])
     spans = [slice(a, b) for a, b in pairwise(ends)]
     return np.block([[least_by_faces(stack[:, rows, columns]) for columns in spans] for rows in spans])
 
 
-def joint_minimum(case):
+def joint_minimum(case: Case) -> Evidence:
     """The element of least norm of the joint hull, by the library and by faces; <H*, H_i> >= |H*|^2 for all i."""
     stack = pieces(case)[1]
     found = min_norm_element(limiting_hessians(kinked(case), zero(case)))
@@ -321,7 +331,7 @@ def joint_minimum(case):
     counterexample={"W": [[1, 1]], "Q": [[1, 1]], "A": [[1, -1], [-1, 1]]},
     tolerance=1e-8,
 )
-def minimum_block_by_block(case):
+def minimum_block_by_block(case: Case) -> Evidence:
     """The weights of the minimum differ from block to block, so that the matrix of the minima need not be in the set.
     f = (x - y)^2 / 2 + max(x + y, 0)^2 has the Hessians [[1, -1], [-1, 1]] and [[3, 1], [1, 3]]; entry by entry the
     least are 1, 0, 0, 1, but an element of the segment with diagonal (1, 1) has -1 beside it."""
@@ -330,7 +340,7 @@ def minimum_block_by_block(case):
     return equal(printed_H=printed, nearest_element_of_the_set=nearest_element(stack, printed).element)
 
 
-def with_weights(rng):
+def with_weights(rng: np.random.Generator) -> dict[str, np.ndarray]:
     case = bends_or_jumps(rng)
     return case | {"weights": rng.integers(0, 5, size=12)}
 
@@ -344,7 +354,7 @@ def with_weights(rng):
     verdict=HOLDS,
     domain=with_weights,
 )
-def unique_minimum(case):
+def unique_minimum(case: Case) -> Any:
     """Existence: compactness; uniqueness: with H* the element found, <H*, M - H*> >= 0 on the hull, so that
     |M|^2 >= |H*|^2 + |M - H*|^2 for every M of it: equality of norms forces M = H*. Checked at the corners and at a
     mixture of them."""
@@ -359,13 +369,13 @@ def unique_minimum(case):
 # ---------------------------------------------------------------- symmetry
 
 
-def kinks_in_two(rng):
+def kinks_in_two(rng: np.random.Generator) -> Any:
     case = bends_or_jumps(rng)
     k, n = case["W"].shape
     return case if n == 2 else {"A": whole(rng, 2, 2), "W": whole(rng, k, 2), "Q": whole(rng, k, 2)}
 
 
-def opposite_blocks(case):
+def opposite_blocks(case: Case) -> tuple[list[float], list[float]]:
     """H_vw and H_wv for v = x_1, w = x_2: of the joint minimum, and each minimized on its own."""
     found = limiting_hessians(kinked(case), zero(case))
     assume(found.matrices.shape[1] == 2 and len(found.distinct()) > 1)
@@ -374,7 +384,7 @@ def opposite_blocks(case):
     return [joint[0, 1], alone[0]], [joint[1, 0], alone[1]]
 
 
-def symmetric_minimum(case):
+def symmetric_minimum(case: Case) -> Evidence:
     vw, wv = opposite_blocks(case)
     return equal(H_vw=vw, H_wv_transposed=wv)
 
@@ -393,7 +403,7 @@ def symmetric_minimum(case):
     counterexample={"W": [[1, 1]], "Q": [[1, 1]], "A": [[0, 1], [1, 0]]},
     share=0.3,
 )
-def asymmetric_minimum(case):
+def asymmetric_minimum(case: Case) -> Evidence:
     """That something may fail no case can refute, the proof does: an element is a mixture of limits of Hessians at
     points where f is twice differentiable, these are symmetric by Schwarz, and symmetric matrices are a closed
     subspace. M -> M^T is an isometry that maps the hull of the blocks vw onto that of the blocks wv, so unique minima
@@ -402,7 +412,7 @@ def asymmetric_minimum(case):
     return Evidence(float(np.allclose(vw, wv, rtol=0, atol=1e-12)), {"H_vw": vw, "H_wv_transposed": wv})
 
 
-def mixed_tensors(case):
+def mixed_tensors(case: Case) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """T_{u;v,w} and T_{u;w,v} of the node u = f(v, w) on each of its pieces: by the library, and with the order of
     differentiation exchanged, by differentiating the gradient inside the cell."""
     assume(np.shape(case["W"])[1] == 2)
@@ -415,7 +425,7 @@ def mixed_tensors(case):
     return found.matrices[:, 0, 1], np.array(vw), np.array(wv)
 
 
-def equal_mixed_tensors(case):
+def equal_mixed_tensors(case: Case) -> Evidence:
     """On every piece; the library's blocks are the same numbers, as a set."""
     ours, vw, wv = mixed_tensors(case)
     return worst(equal(T_vw=vw, T_wv_transposed=wv), same_set(of_the_library=ours[:, None], T=vw[:, None]))
@@ -434,7 +444,7 @@ def equal_mixed_tensors(case):
     counterexample={"W": [[1, 0]], "Q": [[0, 1]]},
     share=0.3,
 )
-def tensors_need_symmetrizing(case):
+def tensors_need_symmetrizing(case: Case) -> Evidence:
     """The tensors of formula (1) are those of a piece, which is C^2, so Schwarz applies: symmetrizing does nothing.
     Measured at a kink: 1 where T^sym = T on all pieces. Only partial derivatives taken one after the other at the kink
     itself can differ: the function with Hessians [[0, 0], [0, 0]], [[-1, 1], [1, -1]], [[1, 1], [1, -1]] and
@@ -455,14 +465,14 @@ def tensors_need_symmetrizing(case):
     corrected="no element of the set is asymmetric (SYM)",
     reason="a conditional whose premise never holds: every element is symmetric, so there is nothing to symmetrize",
 )
-def spectrum_of_the_asymmetric(case):
+def spectrum_of_the_asymmetric(case: Case) -> None:
     """See SYM."""
 
 
 # ---------------------------------------------------------------- theorem 1
 
 
-def shallow(rng):
+def shallow(rng: np.random.Generator) -> dict[str, np.ndarray]:
     """x -> max(V u, 0), u = max(W x + b, 0), and two points; the parents u_i are scalars with slopes |w_i|."""
     n, k, m = (int(rng.integers(1, 3)) for _ in range(3))
     W, y = whole(rng, k, n), whole(rng, n)
@@ -470,7 +480,7 @@ def shallow(rng):
     return {"W": W, "b": b, "V": whole(rng, m, k), "y": y, "z": whole(rng, n)}
 
 
-def slopes(case):
+def slopes(case: Case) -> tuple[Any, ...]:
     """(norms of the limiting Jacobians at y, |f(y) - f(z)| / |y - z|), slopes of the parents, |V|_2."""
     W, V, y = (np.asarray(case[name], float) for name in ("W", "V", "y"))
     b, z = numbers(case, "b", len(W)), numbers(case, "z", len(y))
@@ -484,7 +494,7 @@ def slopes(case):
     )
 
 
-def root_of_squares(case):
+def root_of_squares(case: Case) -> Evidence:
     """|f_v(y) - f_v(z)| <= |W_v| |(f_u(y) - f_u(z))_u| <= |W_v| sqrt(sum L_u^2) |y - z|."""
     found, L, size = slopes(case)
     return at_most(largest_slope=max(found), root_of_sum_of_squares=float(np.sqrt(L @ L)) * size)
@@ -499,7 +509,7 @@ def root_of_squares(case):
     domain=shallow,
     share=0.3,
 )
-def locally_lipschitz(case):
+def locally_lipschitz(case: Case) -> Evidence:
     """By induction in topological order: a composition of affine maps and of ReLU, which are Lipschitz. A constant is
     sqrt(sum L_u^2) |W_v|; it bounds every difference quotient, and every limiting Jacobian at a kink."""
     return root_of_squares(case)
@@ -517,14 +527,14 @@ def locally_lipschitz(case):
     counterexample={"W": [[1], [1]], "V": [[1, 1]], "y": [1]},
     share=0.3,
 )
-def product_of_constants(case):
+def product_of_constants(case: Case) -> Evidence:
     """Parents lie side by side, they are not composed: their constants add up as squares. With u_1 = u_2 = max(x, 0)
     and f_v = max(u_1 + u_2, 0) the slope is 2, the product 1 * 1 * |(1, 1)| = sqrt 2."""
     found, L, size = slopes(case)
     return at_most(largest_slope=max(found), product_of_constants=float(np.prod(L)) * size)
 
 
-def one_or_two_layers(rng):
+def one_or_two_layers(rng: np.random.Generator) -> Any:
     """F = max(W x, 0), or max(V max(W x, 0), 0), and targets of the loss |F - t|^2 / 2."""
     n, k, m = (int(rng.integers(1, 3)) for _ in range(3))
     case = {"W": whole(rng, k, n), "x": whole(rng, n)}
@@ -533,7 +543,7 @@ def one_or_two_layers(rng):
     return case | {"t": whole(rng, k)}
 
 
-def loss_of_layers(case):
+def loss_of_layers(case: Case) -> Callable[..., Any]:
     W, t = np.asarray(case["W"], float), np.asarray(case["t"], float)
     V = np.asarray(case["V"], float) if "V" in case else None
 
@@ -544,7 +554,7 @@ def loss_of_layers(case):
     return loss
 
 
-def smooth_almost_everywhere(case):
+def smooth_almost_everywhere(case: Case) -> Evidence:
     """At the point moved by multiples of sqrt 2 and sqrt 3, which no kink with rational weights contains unless its
     preactivation vanishes identically near it: one gradient, one Hessian, that of automatic differentiation."""
     x = generic(numbers(case, "x", np.shape(case["W"])[1]))
@@ -568,7 +578,7 @@ def smooth_almost_everywhere(case):
     domain=one_or_two_layers,
     counterexample={"W": [[1]], "t": [1]},
 )
-def full_rank_is_smooth(case):
+def full_rank_is_smooth(case: Case) -> Evidence:
     """The units of one layer have the input as parent: x -> x has full rank everywhere, also where max(w.x, 0) has its
     kink. L = (max(x, 0) - 1)^2 / 2 has the one-sided slopes 0 and -1 at 0. The kinks of a network lie in finitely many
     hyperplanes, one for each unit and each pattern of the units before it, or the preactivation is identically 0 on
@@ -580,14 +590,14 @@ def full_rank_is_smooth(case):
     return Evidence(max(spread(found.gradients), spread(found.matrices)), values)
 
 
-def half_square(case):
+def half_square(case: Case) -> tuple[LimitingHessians, list[list[Any]]]:
     """(limiting Hessians of max(x, 0)^2 / 2 at x, what they are)."""
     x = float(case["x"])
     found = limiting_hessians(lambda y: relu(y[0]) ** 2 / 2, [x])
     return found, [[[0.0]], [[1.0]]] if x == 0 else [[[float(x > 0)]]]
 
 
-def smooth_but_at_zero(case):
+def smooth_but_at_zero(case: Case) -> Evidence:
     found, truth = half_square(case)
     return worst(same_set(limiting=found.matrices, truth=truth), equal(c11=float(found.c11 is True), one=1.0))
 
@@ -604,20 +614,20 @@ def smooth_but_at_zero(case):
     domain=lambda rng: {"x": dyadic(rng)},
     counterexample={"x": -1},
 )
-def nonsmooth_half_line(case):
+def nonsmooth_half_line(case: Case) -> Evidence:
     """L = 0 on (-inf, 0): all derivatives are 0 there. At 0 the second derivatives from the sides are 0 and 1."""
     assume(case["x"] <= 0)
     found = half_square(case)[0].distinct()
     return at_most(two_or_more=2.0, limiting_second_derivatives=float(len(found)))
 
 
-def layers_and_a_ray(rng):
+def layers_and_a_ray(rng: np.random.Generator) -> Any:
     n, k, m = int(rng.integers(1, 3)), int(rng.integers(1, 4)), int(rng.integers(0, 3))
     case = {"W": whole(rng, k, n), "b": whole(rng, k), "V": whole(rng, m, k), "c": whole(rng, m)}
     return case | {"h": whole(rng, n)}
 
 
-def cover(case, spare=1):
+def cover(case: Case, spare: Any = 1) -> Any:
     """Every kink that the library meets from a generic point along h and -h lies on one of the hyperplanes that units
     have, pattern by pattern of the units before them, and these are at most 2^N - spare."""
     W, V, h = (np.asarray(case[name], float) for name in ("W", "V", "h"))
@@ -657,14 +667,14 @@ def cover(case, spare=1):
     domain=layers_and_a_ray,
     share=0.3,
 )
-def covering(case):
+def covering(case: Case) -> Any:
     """A unit has one preactivation, affine in x, for each on-off pattern of the units before it: at most
     1 + 2 + ... + 2^(N-1) = 2^N - 1 hyperplanes if units are taken one by one. Where that function is constant it has
     no kink."""
     return cover(case, spare=0)
 
 
-def twice_differentiable(rng):
+def twice_differentiable(rng: np.random.Generator) -> Any:
     """F_0 = sum_k a_k (max(w_k.x, 0) - max(-w_k.x, 0)) and F_j = max(u_j.x, 0) of a ReLU network, under the C^2 loss
     (F_0 - t)^2 / 2 + sum_j s_j F_j^3 / 3: at 0 twice differentiable with gradient -t m, Hessian m m^T, m = W^T a."""
     n, k, r = (int(rng.integers(1, 3)) for _ in range(3))
@@ -682,7 +692,7 @@ def twice_differentiable(rng):
     corrected="for pieces with polyhedral domains, that is in the inputs of a ReLU network; not in its parameters",
     domain=twice_differentiable,
 )
-def single_hessian(case):
+def single_hessian(case: Case) -> Any:
     """In the inputs F is affine on polyhedra, so each piece of L = l(F), l in C^2, that is met at x is C^2 on a cone
     with interior: its second-order expansion on the cone must be the one of L, and an open cone determines gradient and
     Hessian. Step 3 of the proof infers it from differentiability at x alone, which is not enough for curved borders:
@@ -702,7 +712,7 @@ def single_hessian(case):
     )
 
 
-def two_points(rng):
+def two_points(rng: np.random.Generator) -> Any:
     """f with no jump of the gradient at 0, and two points."""
     case = bends(rng)
     k, n = case["W"].shape
@@ -712,13 +722,13 @@ def two_points(rng):
     return case | {"y": y, "z": y * [-1, 1][:n]}
 
 
-def across_the_axis(rng):
+def across_the_axis(rng: np.random.Generator) -> Any:
     """max(w.x, 0) q.x, and two points, one the mirror image of the other: the gradient exists at 0."""
     y = off_the_lines(rng, 2)
     return {"W": whole(rng, 1, 2), "Q": whole(rng, 1, 2), "y": y, "z": y * [-1, 1]}
 
 
-def two_sets(case):
+def two_sets(case: Case) -> Evidence:
     """The hull of the limiting Hessians is compact: finitely many, those of the pieces. It is a generalized Jacobian of
     the gradient, so bounds its difference quotients, where f is C^{1,1}."""
     found = limiting_hessians(kinked(case), zero(case))
@@ -726,7 +736,7 @@ def two_sets(case):
     return worst(same, quotient_of_gradients(case, found)) if found.c11 else same
 
 
-def quotient_of_gradients(case, found):
+def quotient_of_gradients(case: Case, found: Any) -> Evidence:
     y, z = np.asarray(case["y"], float), np.asarray(case["z"], float)
     assume(off_the_kinks(case, y) and off_the_kinks(case, z) and np.any(y != z))
     quotient = np.linalg.norm(slope(case, y) - slope(case, z)) / np.linalg.norm(y - z)
@@ -749,7 +759,7 @@ def quotient_of_gradients(case, found):
     share=0.2,
     cites=("clarke1983",),
 )
-def compact_where_the_gradient_exists(case):
+def compact_where_the_gradient_exists(case: Case) -> Evidence:
     """L(v, w) = max(v, 0) w is l(F) with F = (max(v, 0), w), l(y) = y_1 y_2. Its gradient exists at 0, but jumps across
     v = 0 wherever w != 0: difference quotients of the gradient are unbounded near 0, so no compact set is a generalized
     Jacobian of it. The hull of limiting Hessians {0, [[0, 1], [1, 0]]} has norms up to 1; from (1, 2) to (-1, 2) the
@@ -758,11 +768,11 @@ def compact_where_the_gradient_exists(case):
     return quotient_of_gradients(case, limiting_hessians(kinked(case), zero(case)))
 
 
-def powers(rng):
+def powers(rng: np.random.Generator) -> Any:
     return {"w": int(rng.integers(1, 4)), "p": float(rng.choice([2, 1, 1.5, 3]))}
 
 
-def bounded_pieces(case):
+def bounded_pieces(case: Case) -> Any:
     """p = 1: the pieces of ReLU are linear. p = 2, 3: F is C^{1,1}. Second derivatives are at most p (p - 1) w^p on
     [-1, 1]."""
     w, p = case.get("w", 1), case["p"]
@@ -784,7 +794,7 @@ def bounded_pieces(case):
     domain=powers,
     counterexample={"p": 1.5},
 )
-def bounded_second_derivatives(case):
+def bounded_second_derivatives(case: Case) -> Evidence:
     """F(x) = max(w x, 0)^p, 1 < p < 2, is locally Lipschitz and has a gradient everywhere, but F'(t) / t = p w^p
     t^(p - 2) grows without bound as t -> 0: bounded would mean bounded by a constant on (0, 1]; the quotients at 1/16
     and 1/256 exceed the one at 1, where they are largest for p >= 2."""
@@ -797,13 +807,13 @@ def bounded_second_derivatives(case):
 # ---------------------------------------------------------------- theorem 4
 
 
-def smooth_networks(rng):
+def smooth_networks(rng: np.random.Generator) -> Any:
     """A tanh network 1-2-1 with a squared loss, two flat vectors of parameters, a vector."""
     draw = lambda: dyadic(rng, 7)  # noqa: E731
     return {"theta": draw(), "h": draw(), "v": draw(), "x": dyadic(rng), "t": dyadic(rng)}
 
 
-def network_at(case, theta, activation):
+def network_at(case: Case, theta: ArrayLike, activation: Any) -> Any:
     data = np.atleast_2d(np.asarray(case["x"], float))
     targets = np.atleast_2d(np.asarray(case["t"], float))
     sizes = (data.shape[1], 2, 1)
@@ -820,7 +830,7 @@ def network_at(case, theta, activation):
     domain=smooth_networks,
     tolerance=1e-7,
 )
-def continuous_operator(case):
+def continuous_operator(case: Case) -> Any:
     """A matrix is a continuous operator, and in theta it is continuous since L is C^2. Here L is even C^3, so that
     H(theta + t h) v - H(theta) v = O(t); at t = 2^-34 it must be below 1e-7 of the product."""
     theta, h, v = (np.asarray(case[name], float) for name in ("theta", "h", "v"))
@@ -831,7 +841,7 @@ def continuous_operator(case):
     return equal(product_nearby=here, product=there)
 
 
-def relu_networks(rng):
+def relu_networks(rng: np.random.Generator) -> Any:
     n = int(rng.integers(1, 3))
     return {"theta": whole(rng, 2 * n + 5), "x": whole(rng, n), "t": int(whole(rng))}
 
@@ -845,7 +855,7 @@ def relu_networks(rng):
     verdict=HOLDS,
     domain=relu_networks,
 )
-def almost_everywhere(case):
+def almost_everywhere(case: Case) -> Any:
     """Preactivations are polynomials in the parameters on each piece; one that vanishes on a set of positive measure
     vanishes identically and is no kink. At whole numbers moved by multiples of sqrt 2, sqrt 3, sqrt 5, ... one element
     is left, the Hessian by automatic differentiation."""
@@ -870,7 +880,7 @@ def almost_everywhere(case):
     counterexample={"W": [[1]], "Q": [[1]]},
     tolerance=1e-8,
 )
-def best_approximation(case):
+def best_approximation(case: Case) -> Evidence:
     """Of what is not said; of the Hessians near x it is not. For f = max(x, 0)^2 these are 0 and 2, the element of
     least norm is 0, at a distance 2 from the farther; their mean 1 is at a distance of 1 from both."""
     stack = pieces(case)[1]
@@ -895,7 +905,7 @@ def best_approximation(case):
     domain=one_or_two_layers,
     counterexample={"W": [[1]], "V": [[1]], "t": [0], "x": [-1]},
 )
-def positive_measure(case):
+def positive_measure(case: Case) -> Evidence:
     """F = max(max(x, 0), 0) has rank 0 on x < 0 and is 0 there: the second unit sits at 0, but has no kink in x. As in
     T1.2, a preactivation is affine on each region: constant, and then without a kink, or zero on a hyperplane. That
     it may happen no single case refutes; measured at a generic point where the rank is deficient: fewer than two
@@ -907,7 +917,7 @@ def positive_measure(case):
     return at_most(two_or_more=2.0, elements_at_almost_every_point=float(len(found)))
 
 
-def tied_pairs(rng):
+def tied_pairs(rng: np.random.Generator) -> Any:
     """L = |A theta_a - C theta_b|^2 / 2, A and C invertible, A - C not."""
     n = int(rng.integers(1, 3))
     C = whole(rng, n, n)
@@ -924,7 +934,7 @@ def tied_pairs(rng):
     domain=tied_pairs,
     share=0.2,
 )
-def singular_when_tied(case):
+def singular_when_tied(case: Case) -> Any:
     """Unrolled, L = |A theta_a - C theta_b|^2 / 2 has the blocks A^T A, C^T C, -A^T C, all of full rank; tied,
     theta_a = theta_b, it is |(A - C) theta|^2 / 2 with the singular Hessian (A - C)^T (A - C), the sum of the four. The
     least singular value of X^T Y, of whole numbers and order 1 or 2, is at least 1 / (|X| |Y|) where det is not 0."""
@@ -953,14 +963,14 @@ def singular_when_tied(case):
 ACTIVATIONS = {"tanh": (tanh, 4 / (3 * 3**0.5), 8, 2), "sigmoid": (sigmoid, 1 / (6 * 3**0.5), 1, 1)}
 
 
-def second_derivative(case):
+def second_derivative(case: Case) -> tuple[float, float, float]:
     """(of the activation at x in modulus, its maximum over all x, a e^(-b |x|) that bounds it)."""
     function, most, a, b = ACTIVATIONS[case["activation"]]
     x = float(case["x"])
     return abs(float(limiting_hessian(lambda z: anp.sum(function(z)), [x])[0, 0])), most, a * np.exp(-b * abs(x))
 
 
-def bounded_activations(case):
+def bounded_activations(case: Case) -> Evidence:
     found, most, decay = second_derivative(case)
     return worst(
         at_most(second_derivative=found, greatest=most),
@@ -980,7 +990,7 @@ def bounded_activations(case):
     domain=lambda rng: {"activation": rng.choice(["tanh", "sigmoid"]), "x": dyadic(rng, top=8)},
     counterexample={"activation": "tanh", "x": 4},
 )
-def unbounded_second_derivatives(case):
+def unbounded_second_derivatives(case: Case) -> Evidence:
     """tanh'' = -2 tanh (1 - tanh^2) is extreme at tanh = 1 / sqrt 3; sigma'' = tanh''(x / 2) / 8. They are at most
     8 e^(-2|x|) and e^(-|x|). Measured at |x| >= 4, where the statement has them exceed every bound: they are below the
     greatest value taken near 0."""
@@ -989,7 +999,7 @@ def unbounded_second_derivatives(case):
     return at_most(greatest=most, second_derivative=found, scale=most)
 
 
-def two_linear_layers(rng):
+def two_linear_layers(rng: np.random.Generator) -> Any:
     case = {"w1": int(whole(rng)), "w2": int(whole(rng))}
     return case | {"x": int(rng.choice([1, -1, 2, -2])), "t": int(rng.choice([1, -1, 4, 8]))}
 
@@ -1004,7 +1014,7 @@ def two_linear_layers(rng):
     domain=two_linear_layers,
     share=0.3,
 )
-def indefinite(case):
+def indefinite(case: Case) -> Any:
     """L = (w_2 w_1 x - t)^2 / 2 has the Hessian [[w_2^2 x^2, r], [r, w_1^2 x^2]], r = 2 w_1 w_2 x^2 - t x; where
     (w_1 w_2 x^2)^2 < r^2 it has a negative eigenvalue."""
     w1, w2, x, t = (case[name] for name in ("w1", "w2", "x", "t"))
