@@ -121,7 +121,10 @@ def _class_weights(class_weight, classes, codes, counts):
     if class_weight == "balanced":
         totals = np.bincount(codes, counts, len(classes))
         return np.divide(counts.sum(), len(classes) * totals, out=np.zeros(len(classes)), where=totals > 0)
-    return compute_class_weight(class_weight, classes=classes, y=classes[codes])
+    weights = compute_class_weight(class_weight, classes=classes, y=classes[codes])
+    if not (np.isfinite(weights).all() and (weights >= 0).all()):
+        raise ValueError(f"class_weight must hold finite numbers >= 0; got {class_weight!r}")
+    return weights
 
 
 def _problems(codes, of_class):

@@ -26,7 +26,7 @@ class ExactProjection:
     proved: True, the conditions hold exactly for `weights`; None where the check does not apply, as `reason` tells.
     weights: m Fractions, of sum 1; None where not proved. squared_distance: |P - T|^2, a Fraction.
     exchanges: elements that entered or left the support the floats had found; 0 if that support was right.
-    error: |element - P| of the float answer, rounded once.
+    error: |element - P| of the float answer, rounded at the end; 0 only if they are equal or closer than any float.
     """
 
     proved: bool | None
@@ -50,6 +50,15 @@ def integers(V: np.ndarray, bits: int) -> tuple[list[list[int]] | None, int, int
         return None, low, high - low
     half = low // 2  # in two steps: 2^-low may be no float
     return [[int(x) for x in row] for row in np.ldexp(np.ldexp(V, -half), half - low).tolist()], low, high - low
+
+
+def rounded_root(square: Fraction) -> float:
+    """The square root of a fraction >= 0, good to a few units of the last place, though the square may be no float."""
+    if not square:
+        return 0.0
+    half = (square.numerator.bit_length() - square.denominator.bit_length()) // 2
+    root = math.sqrt(square / Fraction(4) ** half)
+    return math.ldexp(root, half) if half < 1023 else math.inf
 
 
 def dot(p: list[int], q: list[int]) -> int:

@@ -26,12 +26,23 @@ class Hinges(NamedTuple):
     k: np.ndarray
 
 
+def _real(value):
+    """The argument, TypeError where its dtype is complex: numpy would drop imaginary parts with a warning."""
+    if np.iscomplexobj(value):
+        raise TypeError("complex")
+    return value
+
+
+def _floats(value):
+    return np.asarray(_real(value), dtype=float)
+
+
 def vector(name: str, value: ArrayLike, size: int, least: float = -np.inf) -> NDArray[np.float64]:
     """The argument as (size,) floats, finite and at least `least`."""
     try:
-        value = np.asarray(value, dtype=float)
+        value = _floats(value)
     except (TypeError, ValueError):
-        raise ValueError(f"{name} must be numbers, {size} of them or one for all; got {value!r}") from None
+        raise ValueError(f"{name} must be real numbers, {size} of them or one for all; got {value!r}") from None
     if value.shape not in ((), (size,)):
         raise ValueError(f"{name} must be one number or {size}; got shape {value.shape}")
     if not (np.isfinite(value).all() and (value >= least).all()):
@@ -44,9 +55,11 @@ def vector(name: str, value: ArrayLike, size: int, least: float = -np.inf) -> ND
 def hinges_of(X: ArrayLike, y: ArrayLike, weights: ArrayLike, offsets: ArrayLike) -> Hinges:
     """The sum of (m, n) rows, its arguments checked; ValueError names the wrong one."""
     try:
-        A: Any = sp.csr_array(X, dtype=float) if sp.issparse(X) else np.ascontiguousarray(X, dtype=float)
+        A: Any = sp.csr_array(X, dtype=float) if sp.issparse(_real(X)) else np.ascontiguousarray(_floats(X))
     except (TypeError, ValueError):
-        raise ValueError(f"X must be an (m, n) array of numbers; got {type(X).__name__}") from None
+        dtype = getattr(X, "dtype", None)
+        came = type(X).__name__ if dtype is None else f"{type(X).__name__} of dtype {dtype}"
+        raise ValueError(f"X must be an (m, n) array of real numbers; got {came}") from None
     if A.ndim != 2 or min(A.shape) < 1:
         raise ValueError(f"X must be (m, n) with m, n >= 1; got shape {A.shape}")
     entries = A.data if sp.issparse(A) else A

@@ -96,7 +96,10 @@ def _on_segment(B: np.ndarray, t: np.ndarray, w: np.ndarray) -> np.ndarray:
     """Weights of the point nearest to t between the two elements of positive weight: a closed form."""
     i, j = np.flatnonzero(w)
     along = B[j] - B[i]
-    share = min(max(float((t - B[i]) @ along) / float(along @ along), 0.0), 1.0)
+    size = int(np.frexp(np.abs(along).max())[1])
+    along = np.ldexp(along, -size)  # a hull within 1e-170 of a point has differences whose squares vanish
+    whole = math.ldexp(1.0, size)
+    share = min(max(float((t - B[i]) @ along) / float(along @ along), 0.0), whole) / whole
     x = np.zeros(len(w))
     x[i], x[j] = 1 - share, share
     return x
@@ -251,11 +254,13 @@ def proximal_points(C: np.ndarray, d: np.ndarray, top: float = 1.0) -> Iterator[
 
     x_j = argmin over x in the box of |x C - d|^2 + lam |x - x_{j-1}|^2, x_{-1} = 0. The first is tried with a lam so
     small that one more ends the work; where that is not found by full steps, lam falls from point to point instead, as
-    far as points are found. Ends where none is found, or after TURNS trials. top: the bound on that first try, infinity
-    where a solution is at most 1 without it: full steps pass through larger x.
+    far as points are found. Ends where none is found, after TURNS trials, or at once where |C|^2 is no float. top: the
+    bound on that first try, infinity where a solution is at most 1 without it: full steps pass through larger x.
     """
     faces = _Faces(C, d)
     unit = float(np.vdot(C, C)) / min(C.shape) or 1.0
+    if LEAP * unit < np.finfo(float).tiny:  # no lam among the floats
+        return
     none, every = np.zeros(len(C)), np.ones(len(C), dtype=bool)
     w, face, full = none, every, none
     ridge, floor, leaping = LEAP, LEAP, True

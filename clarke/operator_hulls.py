@@ -39,8 +39,10 @@ def read_operators(name: str, given: Any) -> list[LinearOperator]:
     return operators
 
 
-def columns(name: str, operators: list[LinearOperator]) -> Iterator[np.ndarray]:
-    """(m, rows, c) blocks of the columns of all operators: n products each in all."""
+def columns(operators: list[LinearOperator], last: str = "") -> Iterator[np.ndarray]:
+    """(m, rows, c) blocks of the columns of all operators: n products each in all. last: the name of the last one,
+    where it is none of the elements.
+    """
     m, (rows, n) = len(operators), operators[0].shape
     width = max(1, min(n, HELD // (m * rows)))
     for start in range(0, n, width):
@@ -51,7 +53,8 @@ def columns(name: str, operators: list[LinearOperator]) -> Iterator[np.ndarray]:
         for i, A in enumerate(operators):
             block[i] = A.matmat(E)
             if not np.isfinite(block[i]).all():
-                raise ValueError(f"{name}[{i}] gave NaN or infinity in a product; a hull needs finite entries")
+                name = last if last and i == m - 1 else f"elements[{i}]"
+                raise ValueError(f"{name} gave NaN or infinity in a product; a hull needs finite entries")
         yield block
 
 
@@ -59,7 +62,7 @@ def images(operators: list[LinearOperator], target: LinearOperator | None) -> np
     """R^T (m, at most 2m), rows with row products <A_i - T, A_j - T>: the differences are formed before any product."""
     m = len(operators)
     R = np.empty((0, m))
-    for block in columns("elements", operators if target is None else [*operators, target]):
+    for block in columns(operators) if target is None else columns([*operators, target], "target"):
         differences = block if target is None else block[:-1] - block[-1]
         X = differences.reshape(m, -1).T
         R = triangle((m, len(R) + len(X)), np.vstack([R, X]).__getitem__)
@@ -69,7 +72,7 @@ def images(operators: list[LinearOperator], target: LinearOperator | None) -> np
 def inner_products(operators: list[LinearOperator], direction: LinearOperator) -> np.ndarray:
     """<A_i, D> for all i."""
     total = np.zeros(len(operators))
-    for block in columns("elements", [*operators, direction]):
+    for block in columns([*operators, direction], "direction"):
         total += np.einsum("ijk,jk->i", block[:-1], block[-1])
     return total
 

@@ -55,6 +55,7 @@ FORCING = 0.1  # of the gradient, left by conjugate gradients far from the minim
 CUT = 0.75  # of a whole step: a search after the first that leaves less has met many pieces
 SMALL = 2e6  # multiplications for a Gram matrix: with fewer, a Newton step costs less than one along the path
 NEARLY = 100  # times tol, from where a few more of their products save a step
+LEAST = np.sqrt(np.finfo(float).tiny) / EPS  # |grad f(0)| whose last digit has a square among the floats
 LOST = 3  # steps in a row that lower f by no more than rounding and do not halve the gradient
 
 STATUS = {
@@ -149,7 +150,8 @@ def minimize_squared_hinges(
     preconditioner the diagonal of H_I, and copies the active rows. "auto" takes the smaller of the first two while its
     matrix has at most 2,048 rows (512 where X is sparse), else the last. The central path is for "cholesky".
 
-    Raises ValueError where an argument is not as said, or where f or its gradient at 0 or at start overflows.
+    Raises ValueError where an argument is not as said, where f or its gradient at 0 or at start overflows, or where
+    the gradient at 0 is not 0 but below 7e-139. Where it is 0, so is the minimizer, found in no step from any start.
     """
     hinges = hinges_of(X, y, weights, offsets)
     m, n = hinges.X.shape
@@ -170,11 +172,15 @@ def _newton(hinges, w, tol, maxiter, method):
     hard = method == "cholesky" and hinges.X.shape[0] * hinges.X.shape[1] ** 2 > SMALL  # enough for the central path
     memory, history, before, lost, best = None, [], None, 0, np.inf
     with np.errstate(over="ignore", invalid="ignore"):
-        r, a, g = gradient(hinges, w)
-        size, fun = float(np.linalg.norm(g)), objective(w, r, a)
-        scale = float(np.linalg.norm(gradient(hinges, np.zeros_like(w))[2])) if w.any() else size
+        *_, first = at_zero = gradient(hinges, np.zeros_like(w))
+        if not first.any():  # 0 is the minimizer, and steps toward it would end among squares that vanish
+            w = np.zeros_like(w)
+        r, a, g = gradient(hinges, w) if w.any() else at_zero
+        size, fun, scale = float(np.linalg.norm(g)), objective(w, r, a), float(np.linalg.norm(first))
     if not np.isfinite([scale, size, fun]).all():
         raise ValueError("f or its gradient overflows; scale X, weights, offsets or start down")
+    if first.any() and scale < LEAST:
+        raise ValueError(f"the gradient at 0 is below {LEAST:.0e}, squares vanish; scale X, weights or offsets up")
     while True:
         least = min(tol * scale, np.sqrt(2 * tol * fun))
         if size <= least:

@@ -33,7 +33,7 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
 from . import zonotopes
-from .exact_projection import ExactProjection, integers, nearest_in_fractions
+from .exact_projection import ExactProjection, integers, nearest_in_fractions, rounded_root
 from .least_norm import EPS, ProjectionStopped, active_set, gap, nnls, polish, triangle, wolfe
 from .operator_hulls import are_operators, combination, images, inner_products, read_operators
 from .zonotopes import Zonotope, box_weights
@@ -172,7 +172,16 @@ def prove_nearest(elements: Any, found: MinNormElement, target: Any = None, *, b
     corners, shape, _, _ = _read(elements, "elements")
     if found.weights.shape != (len(corners),):
         raise ValueError(f"found must have one weight an element, {len(corners)}; it has {len(found.weights)}")
+    if isinstance(found.element, LinearOperator) or found.element.shape != shape:
+        raise ValueError(
+            f"found must be of these elements, each an array of shape {shape}; its element is a "
+            f"{type(found.element).__name__} of shape {found.element.shape}"
+        )
     goal = np.zeros(corners.shape[1]) if target is None else _one("target", target, shape).ravel()
+    for name, given in (("elements", elements), ("target", 0 if target is None else target)):
+        if not _are_doubles(given):
+            reason = f"not applicable: {name} holds numbers that are no doubles, and projections round them first"
+            return ExactProjection(None, None, None, 0, None, reason)
     rows, low, width = integers(np.vstack([corners, goal]), bits)
     if rows is None:
         reason = f"not applicable: the entries span {width} binary digits, and bits={bits}"
@@ -186,7 +195,7 @@ def prove_nearest(elements: Any, found: MinNormElement, target: Any = None, *, b
         Fraction(x) - unit * sum((w * p[j] for w, p in used), Fraction(0))
         for j, x in enumerate(np.ravel(found.element).tolist())
     )
-    error = math.sqrt(sum(a * a for a in apart))
+    error = rounded_root(sum((a * a for a in apart), Fraction(0)))
     reason = f"the optimality conditions hold exactly with {len(used)} positive weights"
     return ExactProjection(True, tuple(weights), square * unit**2, exchanges, error, reason)
 
@@ -229,7 +238,9 @@ def blockwise_min_norm(hessians: Any, sizes: Any, *, tol: float = 1e-9) -> Block
             upper[rows, columns] = min_norm_element(stack[:, rows, columns]).element
     element = np.triu(upper) + np.triu(upper, 1).T
     distance = nearest_element(stack, element).distance
-    near = bool(distance <= tol * max(np.linalg.norm(H) for H in stack))
+    size = _exponent(stack)  # squares of very large or small entries leave the range
+    largest = max(np.linalg.norm(H) for H in np.ldexp(stack, -size))
+    near = bool(np.ldexp(distance, -size) <= tol * largest)
     inside = near or (False if complete else None)
     return BlockwiseMinNorm(element, inside, distance, complete, reason)
 
@@ -261,9 +272,11 @@ def _real(name: str, given: Any) -> np.ndarray:
             f"{name} must be an array of real numbers; got {type(given).__name__} that numpy reads "
             f"as {array.dtype}: pass arrays of one shape, stacked"
         )
+    with np.errstate(over="ignore"):  # a long double may be beyond the doubles
+        array = array.astype(float, copy=False)
     if not np.isfinite(array).all():
         raise ValueError(f"{name} holds NaN or infinity; a hull needs finite entries: drop them")
-    return array.astype(float, copy=False)
+    return array
 
 
 def _one(name: str, given: Any, shape: tuple[int, ...]) -> np.ndarray:
@@ -282,10 +295,21 @@ def _one_operator(name: str, given: Any, shape: tuple[int, int]) -> LinearOperat
     return operator
 
 
+def _listed(elements: Any) -> Any:
+    return getattr(elements, "matrices", getattr(elements, "vectors", elements))
+
+
+def _are_doubles(given: Any) -> bool:
+    """Does conversion to float keep every number? Of integers those up to 2^53 are asked for."""
+    array = np.asarray(_listed(given))
+    if array.dtype.kind in "iu":
+        return bool((array <= 2**53).all() and (array >= -(2**53)).all())
+    return array.dtype.kind != "f" or bool((array == array.astype(float)).all())
+
+
 def _read(elements: Any, name: str) -> tuple[np.ndarray, tuple[int, ...], bool, str]:
     """Corners (m, size), the shape of one, complete, reason."""
-    given = getattr(elements, "matrices", getattr(elements, "vectors", elements))
-    array = _real(name, given)
+    array = _real(name, _listed(elements))
     if array.ndim == 0 or array.size == 0:
         raise ValueError(
             f"{name} must be an array (m, ...) of m >= 1 elements with entries; got the shape "
@@ -448,10 +472,13 @@ def _on_box(zonotope: Zonotope, target: np.ndarray | None, method: str) -> MinNo
     if method != "auto":
         raise ValueError(f"a Zonotope has one method, its box: leave method at 'auto'; got {method!r}")
     center = zonotope.center.ravel()
-    c = center if target is None else center - target.ravel()
     G = zonotope.generators.reshape(len(zonotope), center.size)
-    size = _exponent(c, G) if len(G) else _exponent(c)
-    c, G = np.ldexp(c, -size), np.ldexp(G, -size)
+    goal = np.zeros(center.size) if target is None else target.ravel()
+    ends = (center, goal, G) if len(G) else (center, goal)
+    size = max(0, _exponent(*ends) - 1000)  # so far at least, lest center - target overflow
+    c, G = np.ldexp(center, -size) - np.ldexp(goal, -size), np.ldexp(G, -size)
+    spread = _exponent(c, G) if len(G) else _exponent(c)
+    c, G, size = np.ldexp(c, -spread), np.ldexp(G, -spread), size + spread
     best, left = np.zeros(len(G)), zonotopes.gap(G, c, np.zeros(len(G)))
     if left > 0 and len(G):
         for x in box_weights(G, c):
@@ -461,12 +488,14 @@ def _on_box(zonotope: Zonotope, target: np.ndarray | None, method: str) -> MinNo
             if left <= ENOUGH:
                 break
     step = best @ G
+    with np.errstate(over="ignore"):  # a distance beyond the largest float is inf
+        distance = float(np.ldexp(np.linalg.norm(c + step), size))
     return MinNormElement(
         element=(center + np.ldexp(step, size)).reshape(zonotope.center.shape),
         weights=best,
         gap=left,
         infeasibility=max(0.0, -float(best.min(initial=0)), float(best.max(initial=0)) - 1),
-        distance=float(np.ldexp(np.linalg.norm(c + step), size)),
+        distance=distance,
         method="box",
         complete=True,
         reason="the elements were given as a zonotope",

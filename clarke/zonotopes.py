@@ -21,7 +21,7 @@ from scipy.linalg.blas import dsyrk
 from scipy.linalg.lapack import dtrtrs
 from scipy.optimize import lsq_linear
 
-from .least_norm import LONG, padded_root, proximal_points
+from .least_norm import EPS, LONG, padded_root, proximal_points
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,9 +63,10 @@ def _read_only(name: str, given: Any) -> np.ndarray:
         array = np.array(None)  # ragged
     if array.dtype.kind not in "biuf":
         raise ValueError(f"{name} must be an array of real numbers; got {type(given).__name__}")
+    with np.errstate(over="ignore"):  # a long double may be beyond the doubles
+        array = array.astype(float)
     if not np.isfinite(array).all():
         raise ValueError(f"{name} holds NaN or infinity; a zonotope needs finite entries")
-    array = array.astype(float)
     array.flags.writeable = False
     return array
 
@@ -90,4 +91,10 @@ def box_weights(G: np.ndarray, c: np.ndarray) -> Iterator[np.ndarray]:
         yield from proximal_points(L, d)
     else:
         yield from proximal_points(G, -c)
-    yield np.clip(lsq_linear(G.T, -c, bounds=(0, 1), method="bvls").x, 0.0, 1.0)
+    lengths = np.linalg.norm(G, axis=1)
+    lengths[lengths == 0] = 1.0
+    columns = (G / lengths[:, None]).T  # of one length: a short generator counts as much as a long one
+    for tol in (1e-10, EPS**2):  # the second ends in NaN at times, after a step of no length
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = lsq_linear(columns, -c, bounds=(0, lengths), method="bvls", tol=tol, max_iter=10 * k)
+        yield np.clip(found.x / lengths, 0.0, 1.0)

@@ -174,6 +174,8 @@ def test_an_unfitted_one_says_so():
     [
         ({"C": 0.0}, TWO, None, "C must be a finite number > 0; got 0.0"),
         ({"C": "1"}, TWO, None, "C must be a finite number > 0; got '1'"),
+        ({"class_weight": {7: -1.0}}, TWO, None, "class_weight must hold finite numbers >= 0; got {7: -1.0}"),
+        ({"class_weight": {7: np.inf}}, TWO, None, "class_weight must hold finite numbers >= 0"),
         ({"intercept_scaling": -1.0}, TWO, None, "intercept_scaling must be a finite number > 0; got -1.0"),
         ({"tol": -1.0}, TWO, None, "tol must be a finite number >= 0"),
         ({"max_iter": 0.5}, TWO, None, "maxiter must be an integer >= 0"),

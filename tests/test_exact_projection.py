@@ -1,5 +1,6 @@
 """A proof in fractions is one: its weights meet every condition, and they are those of an independent exact solver."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -8,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from oracles import wolfe_min_norm_point
+from scipy.sparse.linalg import aslinearoperator
 
-from clarke.exact_projection import integers, nearest_in_fractions
+from clarke.exact_projection import integers, nearest_in_fractions, rounded_root
 from clarke.projection import min_norm_element, nearest_element, prove_nearest
 
 law = settings(deadline=None, max_examples=80)
@@ -117,3 +119,39 @@ def test_all_zero_elements_are_proved_too():
 def test_weights_of_other_elements_are_refused():
     with pytest.raises(ValueError, match="found must have one weight an element, 3; it has 2"):
         prove_nearest(np.eye(3), min_norm_element(np.eye(2)))
+    with pytest.raises(ValueError, match=r"each an array of shape \(4,\); its element is a ndarray of shape \(2,\)"):
+        prove_nearest(np.ones((2, 4)), min_norm_element(np.eye(2)))
+    operators = [aslinearoperator(A) for A in np.ones((2, 2, 2))]
+    with pytest.raises(ValueError, match=r"shape \(2, 2\); its element is a .*Operator of shape \(2, 2\)"):
+        prove_nearest(np.ones((2, 2, 2)), min_norm_element(operators))
+
+
+@pytest.mark.parametrize("power", [-1060, -700, 0, 700, 1000])
+def test_the_error_scales_with_the_elements_though_its_square_leaves_the_floats(power):
+    V = np.ldexp(np.array([[3.0, 4], [9, 12]]), power)
+    proof = prove_nearest(V, replace(min_norm_element(V), element=V[1]))
+    assert proof.proved
+    assert proof.error == np.ldexp(10.0, power)
+
+
+@given(st.fractions(min_value=0, max_value=1000, max_denominator=1000), st.integers(-1000, 1000))
+def test_a_rounded_root_is_the_root_to_a_few_units(x, power):
+    exact = x * Fraction(2) ** power
+    assert abs(Fraction(rounded_root(exact**2)) - exact) <= exact * Fraction(2) ** -50
+    assert rounded_root(Fraction(4) ** 1500) == np.inf
+
+
+def test_numbers_that_are_no_doubles_are_not_proved():
+    """2^53 + 1 is rounded to 2^53 before it is projected: the squared distance would be that of another hull."""
+    V = np.array([[2**53 + 1, 0], [2**53 + 3, 0]])
+    proof = prove_nearest(V, min_norm_element(V))
+    assert proof.proved is None
+    assert proof.weights is None
+    assert proof.reason.startswith("not applicable: elements holds numbers that are no doubles")
+    target = np.array([-(2**53) - 1, 0])
+    proof = prove_nearest(np.eye(2), nearest_element(np.eye(2), target), target)
+    assert proof.proved is None
+    assert "target holds numbers" in proof.reason
+    assert prove_nearest(V - 1, min_norm_element(V - 1)).proved is None
+    whole = np.array([[2**53, 1], [-(2**53), 1]])
+    assert prove_nearest(whole, min_norm_element(whole)).squared_distance == 1

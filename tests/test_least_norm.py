@@ -144,6 +144,15 @@ def test_a_polish_lands_on_the_affine_minimizer_and_drops_what_would_turn_negati
     assert np.abs(polish(B, t, np.array([0.4, 0.3, 0.3])) - [0.75, 0.25, 0]).max() <= 4 * EPS
 
 
+@pytest.mark.parametrize("power", [-1000, -560, -300, 0])
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_the_closed_form_of_a_segment_holds_where_squares_vanish(power, share):
+    B = np.ldexp(np.array([[0.0, 0], [4, 0]]), power)
+    w = last(nnls, B, share * B[1], 1.0)
+    assert (w == [1 - share, share]).all()
+    assert (last(nnls, B, np.array([8.0, 0]), 1.0) == [0, 1]).all()
+
+
 def test_the_gap_bounds_the_distance_to_the_nearest_point():
     B, t = np.array([[0.0, 0], [2, 0]]), np.array([0.5, -1.0])
     reach = np.hypot(1.5, 1)

@@ -135,6 +135,8 @@ REFUSED = [
     (lambda: min_norm_element([I2, "hull"]), r"elements\[1\] must be a LinearOperator.*got str"),
     (lambda: min_norm_element([I2, bad(complex)]), r"elements\[1\] must be real.*complex128"),
     (lambda: min_norm_element([I2, bad(value=np.nan)]), r"elements\[1\] gave NaN or infinity"),
+    (lambda: nearest_element([I2], bad(value=np.nan)), "target gave NaN or infinity in a product"),
+    (lambda: support([I2], bad(value=np.nan)), "direction gave NaN or infinity in a product"),
     (lambda: nearest_element([I2], aslinearoperator(np.eye(3))), r"target must have the shape \(2, 2\).*got \(3, 3\)"),
     (lambda: nearest_element([I2], np.eye(3)), r"target must have the shape \(2, 2\).*got \(3, 3\)"),
     (lambda: support([I2], np.eye(3)), r"direction must have the shape \(2, 2\)"),

@@ -466,6 +466,29 @@ def test_the_path_heeds_the_limit_of_steps_and_rows_without_weight():
     assert np.allclose(solved(X, y, weights).x, solved(X[:500], y[:500], 100.0).x, rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("method", ["cholesky", "woodbury", "cg"])
+@pytest.mark.parametrize("offsets", [0.0, -1.0])
+def test_where_the_gradient_vanishes_at_0_that_is_the_minimizer_from_any_start(method, offsets):
+    rng = np.random.default_rng(3)
+    X, start = rng.standard_normal((1000, 60)), rng.standard_normal(60)
+    found = minimize_squared_hinges(
+        X, np.sign(X[:, 0] + rng.standard_normal(1000)), 1e3, offsets=offsets, start=start, method=method
+    )
+    assert found.success
+    assert found.nit == 0
+    assert not found.x.any()
+    assert found.relative_gradient == found.gap == found.fun == 0
+
+
+@pytest.mark.parametrize("method", ["cholesky", "woodbury", "cg"])
+def test_the_minimizer_scales_with_the_offsets_down_to_where_it_is_refused(method):
+    X, y = np.random.default_rng(3).standard_normal((60, 5)), np.resize([1.0, -1], 60)
+    one = minimize_squared_hinges(X, y, 1.0, offsets=1.0, method=method)
+    least = minimize_squared_hinges(X, y, 1.0, offsets=2.0**-460, method=method)
+    assert least.success
+    assert np.abs(np.ldexp(least.x, 460) - one.x).max() <= 1e-10
+
+
 # ---------------------------------------------------------------- refusals
 
 GOOD = {"X": np.eye(2), "y": [1.0, -1.0], "weights": 1.0}
@@ -476,11 +499,15 @@ GOOD = {"X": np.eye(2), "y": [1.0, -1.0], "weights": 1.0}
     [
         ({"X": np.ones(3)}, r"X must be \(m, n\) with m, n >= 1; got shape \(3,\)"),
         ({"X": np.ones((2, 0))}, r"X must be \(m, n\) with m, n >= 1; got shape \(2, 0\)"),
-        ({"X": "rows"}, r"X must be an \(m, n\) array of numbers; got str"),
+        ({"X": "rows"}, r"X must be an \(m, n\) array of real numbers; got str"),
+        ({"X": 1j * np.eye(2)}, r"X must be an \(m, n\) array of real numbers; got ndarray of dtype complex128"),
+        ({"X": sp.csr_array(1j * np.eye(2))}, "X must be .* real numbers; got csr_array of dtype complex128"),
+        ({"y": np.array([1j, 1.0])}, "y must be real numbers, 2 of them or one for all"),
+        ({"start": np.array([1j, 1.0])}, "start must be real numbers, 2 of them or one for all"),
         ({"X": [[1.0, np.nan], [0.0, 1.0]]}, "X must be finite"),
         ({"X": sp.csr_array([[1.0, np.inf], [0.0, 1.0]])}, "X must be finite"),
         ({"y": [1.0]}, r"y must be one number or 2; got shape \(1,\)"),
-        ({"y": ["a", "b"]}, "y must be numbers, 2 of them or one for all"),
+        ({"y": ["a", "b"]}, "y must be real numbers, 2 of them or one for all"),
         ({"weights": -1.0}, "weights must be finite and >= 0; got -1 the least"),
         ({"weights": np.inf}, "weights must be finite and >= 0"),
         ({"offsets": [1.0, np.nan]}, "offsets must be finite; got nan"),
@@ -493,6 +520,8 @@ GOOD = {"X": np.eye(2), "y": [1.0, -1.0], "weights": 1.0}
         ({"weights": 1e200, "y": 1e100, "X": 1e-90 * np.eye(2)}, "a Hessian's trace, overflows"),
         ({"weights": 1e10, "offsets": 1e300}, "f or its gradient overflows; scale X"),
         ({"start": 1e200}, "f or its gradient overflows"),
+        ({"offsets": 1e-150}, "the gradient at 0 is below 7e-139, squares vanish; scale X, weights or offsets up"),
+        ({"X": 1e-200 * np.eye(2), "start": 1.0}, "the gradient at 0 is below 7e-139"),
     ],
 )
 def test_bad_arguments_are_named(wrong, message):

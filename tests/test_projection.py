@@ -359,6 +359,13 @@ def test_the_ends_of_the_floats_are_in_range():
     assert (close.weights == [0, 1]).all()
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_segment_shorter_than_the_root_of_the_least_float_is_projected_on(method):
+    short = nearest_element([[0.0, 0], [1e-170, 0]], [1, 0], method=method)
+    assert short.distance == 1
+    assert short.gap <= 1e-14
+
+
 def test_long_elements_are_copied_once():
     V = np.random.default_rng(3).standard_normal((50, 40_000))
     tracemalloc.start()
@@ -537,6 +544,14 @@ def test_one_block_is_the_minimum_norm_element_and_stays_inside(H):
     assert (r.element == r.element.T).all()
 
 
+@pytest.mark.parametrize("power", [-1000, -600, 0, 600, 1000])
+def test_whether_blocks_are_inside_does_not_change_with_the_unit(power):
+    H = np.ldexp(np.array([[[2.0, 1], [1, 2]], [[1, -0.5], [-0.5, 3]], [[5, -2], [-2, 1]]]), power)
+    assert blockwise_min_norm(H, [2]).inside
+    assert blockwise_min_norm(H, [2]).distance > 0 or power
+    assert blockwise_min_norm(H, [1, 1]).inside is False
+
+
 @law
 @given(hessians())
 def test_each_block_is_no_larger_than_that_block_of_the_joint_minimum(H):
@@ -610,6 +625,7 @@ REFUSED = [
     (lambda: min_norm_element(np.zeros((0, 3))), r"m >= 1 elements.*shape \(0, 3\)"),
     (lambda: min_norm_element(np.zeros((3, 0))), r"with entries; got the shape \(3, 0\)"),
     (lambda: min_norm_element([[np.nan]]), "elements holds NaN or infinity"),
+    (lambda: min_norm_element(np.array([[np.longdouble("1e400")]])), "elements holds NaN or infinity"),
     (lambda: support([[np.inf]], [1]), "elements holds NaN or infinity"),
     (lambda: nearest_element(E2, [1]), r"target must have the shape \(2,\).*got \(1,\)"),
     (lambda: nearest_element(E2, [1, np.nan]), "target holds NaN or infinity"),

@@ -165,11 +165,40 @@ def test_matrices_keep_their_shape_and_the_values_are_read_only():
         Z.center[0] = 1
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_a_vertex_is_reached_where_generators_differ_in_length_by_a_billion(seed):
+    rng = np.random.default_rng(seed)
+    for _ in range(40):
+        k, n = rng.integers(1, 9), rng.integers(1, 8)
+        G = rng.integers(-4, 5, (k, n)) * 2.0 ** rng.integers(-30, 1, (k, 1))
+        c = rng.integers(-4, 5, n).astype(float)
+        T = c + rng.integers(0, 2, k) @ G
+        found = nearest_element(Zonotope(c, G), T)
+        assert found.gap <= 1e-14
+        assert found.distance <= 1e-7 * np.sqrt(np.mean(np.sum((Zonotope(c, G).vertices() - T) ** 2, axis=1)))
+
+
+@pytest.mark.parametrize("scale", [1e-150, 1e-155, 1e-160, 1e-170, 1e-200])
+def test_generators_whose_squares_vanish_are_no_obstacle(scale):
+    Z = Zonotope([1.0, -2], scale * np.array([[1.0, 1], [-2, 3]]))
+    found = nearest_element(Z, [1.0, 5])
+    assert found.distance == nearest_element(Z.vertices(), [1.0, 5]).distance == 7
+    assert found.gap <= 1e-14
+
+
+def test_a_distance_beyond_the_floats_is_infinite():
+    far = nearest_element(Zonotope([1e308], [[1.0]]), [-1e308])
+    assert far.distance == np.inf
+    assert far.element == 1e308
+    assert far.gap <= 1e-14
+
+
 REFUSED = [
     (lambda: Zonotope([1.0], [[1.0, 2]]), r"generators must be stacked as \(k, ...\).*\(1,\).*got \(1, 2\)"),
     (lambda: Zonotope([], np.empty((2, 0))), r"generators must be stacked.*with entries"),
     (lambda: Zonotope([np.nan], [[1.0]]), "center holds NaN or infinity"),
     (lambda: Zonotope([1.0], [[np.inf]]), "generators holds NaN or infinity"),
+    (lambda: Zonotope([np.longdouble("1e400")], [[1.0]]), "center holds NaN or infinity"),
     (lambda: Zonotope("here", [[1.0]]), "center must be an array of real numbers; got str"),
     (lambda: Zonotope([1.0], [[1.0], [1, 2]]), "generators must be an array of real numbers; got list"),
     (lambda: min_norm_element(Zonotope([1.0], [[1.0]]), method="wolfe"), "one method, its box.*got 'wolfe'"),
