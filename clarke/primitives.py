@@ -125,7 +125,8 @@ def lookup(call: Callable[..., Any]) -> Primitive:
     name = getattr(call, "__name__", repr(call))
     if name in _JUMPS:
         what = f"a comparison ({name})" if name in _COMPARISONS else name
-        raise HiddenBranch(f"{what} of a traced value would hide a branch from the recorder; {_JUMPS[name]}")
+        lists = _IN_LISTS if name in _COMPARISONS else ""
+        raise HiddenBranch(f"{what} of a traced value would hide a branch from the recorder; {_JUMPS[name]}{lists}")
     raise UnsupportedPrimitive(
         f"{name} is not in the alphabet of clarke.primitives; write it with supported operations, or, if it is "
         "smooth and has a VJP, declare it with clarke.smooth"
@@ -144,6 +145,7 @@ def named(name: str) -> Primitive:
 
 _COMPARISONS = "greater greater_equal less less_equal equal not_equal".split()  # an if, a mask, a np.where
 _CONTINUOUS = "write the kink as np.maximum, np.minimum, np.abs or clarke.where(guard, a, b)"
+_IN_LISTS = "; entries of a list are compared by np.max, np.sort and the like: hand them np.array([...])"
 _JUMPS = dict.fromkeys(
     """greater greater_equal less less_equal equal not_equal isclose allclose array_equal array_equiv sign heaviside
     logical_and logical_or logical_not logical_xor all any nonzero flatnonzero count_nonzero argwhere
@@ -248,9 +250,10 @@ def _smooth_magnitude(entry, value, args, kwargs, argnums, magnitudes):
         if entry.name in ("norm", "std"):
             scale = _length(entry.name, size[0], args, kwargs)
             if np.any(np.abs(value) <= RESOLUTION * scale):
+                square = "np.sum(x ** 2)" if entry.name == "norm" else "np.var(x)"
                 raise NotPiecewiseSmooth(
                     f"{entry.name} is evaluated where it vanishes: like |x|_2 at 0 it has a limiting gradient in every "
-                    "direction, not finitely many; use the 1-norm or the infinity norm, or square it"
+                    f"direction, not finitely many; use the 1-norm or the infinity norm, or square it as {square}"
                 )
             return np.abs(value) + scale
         if entry.name == "var":

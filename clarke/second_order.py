@@ -36,6 +36,7 @@ RADII = (0.5, 0.1, 1e-2)  # of the random points at which identities are checked
 _STEPS = (1e-2, 1e-3, 1e-4, 1e-6, 1e-8)  # of an arc, in the same unit
 _NOISE = 1e-13  # of a guard's magnitude at a point: what rounding may leave there
 _DRAWS = 200  # random directions tried before a pattern is called undecided
+_CUTS = 60  # rounds of cutting planes that look for other Gordan multipliers
 _BEYOND = 20  # of those on which every second-order term vanishes, how many are looked at
 
 
@@ -306,23 +307,81 @@ def _decide(skel, prefix, path):
         return False, None, "identities among the guards"
     multipliers = multipliers / np.where(length > 0, length, 1.0)  # for the rows as they are
     support = multipliers > 1e-12 * multipliers.max()
-    kernel = scipy.linalg.null_space(J[support], rcond=1e-9) if np.any(J[support]) else np.eye(J.shape[1])
     H = _hessian(skel, prefix, path, orientation * multipliers)
+    kernel = _kernel(J[support])
     curvature = kernel.T @ H @ kernel
-    scale = np.abs(H).max(initial=0.0)
-    if scale > 0 and kernel.shape[1] and np.linalg.eigvalsh(curvature).max() < -1e-6 * scale:
-        return False, None, "negative curvature of a Gordan combination"
-    if np.linalg.eigvalsh(H).max() <= 1e-9 * scale and scale > 0:
-        exact = 0.5 * np.einsum("ti,ij,tj->t", steps, H, steps)
-        error = np.abs(values @ multipliers - exact)
-        if len(steps) and np.all(error <= 10 * noise @ multipliers + 1e-12 * np.abs(exact)):
-            return False, None, "negative semidefinite Gordan combinations"
+    excluded = _downward(H, kernel, multipliers, steps, values, noise)
+    if excluded:
+        return False, None, excluded
     if _dependent(skel, prefix, path, support, J):
         return False, None, "a guard that vanishes with the others"
     witness = _arc(skel, prefix, path, orientation, J, kernel, curvature)
     if witness is not None:
         return True, witness, "arcs of second order"
+    each = np.array([_hessian(skel, prefix, path, row) for row in np.diag(orientation)])
+    multipliers = _least_curved(J, each)
+    if multipliers is not None:
+        kernel = _kernel(J[multipliers > 1e-12 * multipliers.max()])
+        excluded = _downward(np.tensordot(multipliers, each, 1), kernel, multipliers, steps, values, noise)
+        if excluded:
+            return False, None, excluded
     return None, None, "undecided"
+
+
+def _kernel(J):
+    return scipy.linalg.null_space(J, rcond=1e-9) if np.any(J) else np.eye(J.shape[1])
+
+
+def _downward(H, kernel, multipliers, steps, values, noise):
+    """Why the Gordan combination with Hessian H at x is not positive near it, or None.
+
+    kernel: of the gradients it uses; steps (T, n), values, noise (T, c): the guards at points near x.
+    """
+    scale = np.abs(H).max(initial=0.0)
+    if scale == 0:
+        return None
+    if kernel.shape[1] and np.linalg.eigvalsh(kernel.T @ H @ kernel).max() < -1e-6 * scale:
+        return "negative curvature of a Gordan combination"
+    if np.linalg.eigvalsh(H).max() <= 1e-9 * scale:
+        exact = 0.5 * np.einsum("ti,ij,tj->t", steps, H, steps)
+        error = np.abs(values @ multipliers - exact)
+        if len(steps) and np.all(error <= 10 * noise @ multipliers + 1e-12 * np.abs(exact)):
+            return "negative semidefinite Gordan combinations"
+    return None
+
+
+def _least_curved(J, each):
+    """lambda >= 0, not 0, with lambda^T J = 0 and the least largest eigenvalue of sum lambda_j H_j on the kernel of J.
+
+    Where Gordan multipliers are not unique the first found may curve up and another down. By cutting planes: the
+    largest eigenvalue is the maximum of v^T H v over unit v. None where there is no such lambda to rounding.
+    """
+    size = np.maximum(np.linalg.norm(J, axis=1), np.linalg.norm(each, axis=(1, 2)))
+    size = np.where(size > 0, size, 1.0)
+    J, kernel = J / size[:, None], _kernel(J)
+    K = kernel.T @ (each / size[:, None, None]) @ kernel
+    cuts, found = np.eye(kernel.shape[1]), None
+    for _ in range(_CUTS if kernel.shape[1] else 0):
+        rows = np.einsum("vi,jik,vk->vj", cuts, K, cuts)
+        lp = scipy.optimize.linprog(
+            np.append(np.zeros(len(J)), 1.0),
+            A_ub=np.column_stack([rows, -np.ones(len(rows))]),
+            b_ub=np.zeros(len(rows)),
+            A_eq=np.vstack([np.column_stack([J.T, np.zeros(J.shape[1])]), np.append(np.ones(len(J)), 0.0)]),
+            b_eq=np.append(np.zeros(J.shape[1]), 1.0),
+            bounds=[(0, None)] * len(J) + [(None, None)],
+            options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
+        )
+        if lp.status:
+            return None
+        found = np.maximum(lp.x[:-1], 0.0)
+        values, vectors = np.linalg.eigh(np.tensordot(found, K, 1))
+        if values[-1] - lp.x[-1] <= 1e-10:  # what linprog resolves
+            break
+        cuts = np.vstack([cuts, vectors.T])
+    if found is None or np.any(np.abs(found @ J) > 1e-12):
+        return None
+    return found / size
 
 
 def _identity(values, noise):

@@ -179,7 +179,9 @@ def minimize(
     vertex) if x is stationary and has at most 500 variables (with outputs of kinks, where it jumps), else nan: positive
     and c11, x is a strict local minimizer; active, the
     pattern of the last step; history, a list of dicts x, fun, stationarity, damping, step, active, decrease, one a
-    point visited: step is the fraction of the Newton step that led away from it (0 at the last).
+    point visited: step is the fraction of the Newton step that led away from it (0 at the last); stationarity there is
+    the norm of the gradient that this step left, with the multipliers of the kinks it reaches, so it may be near 0
+    before x is there.
     status: 0 stationary, 1 iteration limit, 2 cycle, 3 singular, 4 unbounded, 5 stalled, 6 not finite, 7 no
     derivative at x, 8 stopped by criterion, 9 gradients beyond 1e-140 .. 1e140, 99 stopped by the callback. x is always
     the best point met (of the pure step: the last).

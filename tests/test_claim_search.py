@@ -114,12 +114,56 @@ def test_zeros_draw_the_simplest_of_everything():
         (lambda d: d.integers(0), "integers needs low < high; got 0 and 0"),
         (lambda d: d.choice([]), "choice of 1 from 0 entries: there are too few"),
         (lambda d: d.choice(2, size=(1, 3), replace=False), "choice of 3 from 2 entries, each at most once"),
-        (lambda d: d.uniform(0.01, 0.02), r"uniform draws multiples of 1/16; there is none in \[0.01, 0.02\)"),
+        (lambda d: d.uniform(2, 1), "uniform needs finite low <= high; got 2 and 1"),
+        (lambda d: d.uniform(0, math.inf), "uniform needs finite low <= high; got 0 and inf"),
     ],
 )
 def test_a_draw_that_cannot_be_says_so(call, message):
     with pytest.raises(ValueError, match=message):
         call(drawn(np.random.default_rng(0)))
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda rng: rng.exponential(size=3),
+        lambda rng: rng.multivariate_normal(np.zeros(2), np.eye(2)),
+        lambda rng: rng.permuted(np.arange(4)),
+        lambda rng: rng.permutation(np.arange(6).reshape(2, 3), axis=1),
+        lambda rng: rng.choice(3, size=2, p=[0.5, 0.25, 0.25]),
+        lambda rng: rng.choice(np.eye(3), size=2, axis=1),
+        lambda rng: rng.integers([1, 2], [3, 4]),
+        lambda rng: rng.integers(0, 3, size=2, dtype=np.int8),
+        lambda rng: rng.uniform([0.0, 1.0], 2.0),
+        lambda rng: rng.normal([0.0, 1.0], [1.0, 2.0]),
+        lambda rng: rng.standard_normal(3, dtype=np.float32),
+        lambda rng: rng.uniform(1, 1),
+    ],
+)
+def test_whatever_a_generator_can_be_asked_a_domain_may_ask(draw):
+    ours, theirs = draw(drawn(np.random.default_rng(0))), draw(np.random.default_rng(0))
+    assert np.shape(ours) == np.shape(theirs)
+    assert np.asarray(ours).dtype == np.asarray(theirs).dtype
+    found = claims.check(conjecture(lambda case: 1.0), lambda rng: {"x": draw(rng)})
+    assert found.counterexample is not None
+
+
+def test_what_a_generator_has_not_draws_have_not():
+    with pytest.raises(AttributeError, match="randint"):
+        drawn(np.random.default_rng(0)).randint(3)
+
+
+def test_a_shuffled_array_keeps_its_entries():
+    found = np.arange(9)
+    drawn(np.random.default_rng(0)).shuffle(found)
+    assert sorted(found) == list(range(9)) != list(found)
+
+
+@quick
+@given(st.floats(-3, 3), st.floats(1e-6, 2), st.integers(0, 99))
+def test_a_narrow_range_is_not_drawn_as_one_number(low, width, seed):
+    found = drawn(np.random.default_rng(seed)).uniform(low, low + width, size=60)
+    assert low <= found.min() < found.max() < low + width
 
 
 # ---------------------------------------------------------------- searches
@@ -596,3 +640,22 @@ def test_sets_are_equal_whatever_their_order_and_differ_by_their_farthest_elemen
     assert nearby.same_set(a=a, b=a[[1, 0, 1]]).measure == 0
     assert nearby.same_set(a=a, b=[[0.0], [1.0], [3.0]]).measure == pytest.approx(2 / 3)
     assert nearby.same_set(a=[[0.0], [1.0], [3.0]], b=a).measure == 2
+
+
+@pytest.mark.parametrize(
+    ("measure", "domain", "rng", "error", "message"),
+    [
+        (lambda case: None, lambda rng: {}, None, TypeError, "the measure of C returned None; return a number"),
+        (lambda case: np.ones(2), lambda rng: {}, None, TypeError, r"the measure of C returned an array \(2,\)"),
+        (lambda case: 0.0, {"x": 1}, None, ValueError, "domain must be a function rng -> case; got dict"),
+        (lambda case: 0.0, lambda rng: {}, 3, ValueError, "rng must be a numpy Generator or None; got int"),
+    ],
+)
+def test_what_a_search_cannot_use_is_named(measure, domain, rng, error, message):
+    with pytest.raises(error, match=message):
+        claims.check(conjecture(measure), domain, rng=rng)
+
+
+def test_a_case_may_be_a_plain_array():
+    found = claims.check(conjecture(lambda case: case.sum() - 1), lambda rng: rng.integers(0, 9, size=2))
+    assert str(found) == "C: violated by 1 at [2, 0]"

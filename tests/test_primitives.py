@@ -809,7 +809,8 @@ SINGULARITIES = {
         np.array([1.0, 2, 0, 0]),
         "use the 1-norm",
     ),
-    "std": (lambda x: anp.std(x), np.full(3, 0.1), "square it"),
+    "std": (lambda x: anp.std(x), np.full(3, 0.1), r"square it as np.var\(x\)"),
+    "norm squared": (lambda x: anp.linalg.norm(x) ** 2, np.zeros(2), r"square it as np.sum\(x \*\* 2\)"),
     "std of a row": (lambda x: anp.std(anp.reshape(x, (2, 2)), axis=1), np.array([1.0, 1, 2, 3]), "square it"),
     "sqrt": (lambda x: anp.sqrt(x), np.zeros(1), "keep its argument away"),
     "power": (lambda x: x**0.5, np.zeros(1), "keep its argument away"),
@@ -1114,3 +1115,9 @@ def test_placing_values_is_linear_and_transposes_to_reading_them():
     total = lambda b, v: anp.sum(weights * selections.place(b, v, entries))  # noqa: E731
     assert autograd.grad(total, 1)(base, values).tolist() == [1, 5]
     assert autograd.grad(total, 0)(base, values).tolist() == [[0, 0, 2], [3, 4, 0]]
+
+
+@pytest.mark.parametrize("function", [lambda x: anp.max([x[0], x[1]]), lambda x: anp.sum(anp.sort([x[0], x[1]]))])
+def test_a_list_of_traced_entries_is_told_to_become_an_array(function):
+    with pytest.raises(HiddenBranch, match=r"entries of a list are compared .* hand them np.array"):
+        graph.from_function(function, [1.0, 2.0])

@@ -42,6 +42,21 @@ SETTLED = {
     ),
     "indefinite: everything": ((lambda x: x[0], lambda x: x[0] + x[1] * x[2]), ALL, "arcs"),
     "dependence": ((lambda x: x[0], lambda x: x[0] * (1 + x[1])), {"--", "++"}, "vanishes with"),
+    "curvature of one of many combinations": (
+        (lambda x: x[1] - x[0] ** 2, lambda x: x[1] - 2 * x[0] ** 2, lambda x: x[1]),
+        {"---", "--+", "+-+", "+++"},
+        "semidefinite",
+    ),
+    "semidefinite at one combination alone": (
+        (lambda x: x[0] * (x[1] - x[0]), lambda x: x[1] * (x[0] - x[1])),
+        {"--", "-+", "+-"},
+        "semidefinite",
+    ),
+    "semidefinite at one combination, its weights unequal": (
+        (lambda x: 3 * x[0] * (x[1] - 2 * x[0]), lambda x: x[1] * (2 * x[0] - x[1])),
+        {"--", "-+", "+-"},
+        "semidefinite",
+    ),
     "a saddle": ((lambda x: x[0] * x[1],), {"-", "+"}, "arcs"),
     "a cubic": ((lambda x: x[0] ** 3,), {"-", "+"}, "arcs"),
     "a difference of fourth powers": ((lambda x: x[0] ** 4 - x[1] ** 4,), {"-", "+"}, "arcs"),
@@ -65,6 +80,10 @@ NEAR_MISSES = {
     "Taylor twins": (lambda x: np.tanh(x[0]) - x[1], lambda x: x[0] - x[0] ** 3 / 3 - x[1]),
     "semidefinite but for an eighth power": (lambda x: x[1], lambda x: -x[1] - x[2] ** 2 + x[0] ** 8),
     "semidefinite but for a small fourth power": (lambda x: x[1], lambda x: -x[1] - x[2] ** 2 + 1e-5 * x[0] ** 4),
+    "one combination alone, but for a fourth power": (
+        lambda x: x[0] * (x[1] - x[0]) + x[0] ** 4,
+        lambda x: x[1] * (x[0] - x[1]) + x[0] ** 4,
+    ),
     "dependence but for a fourth power": (lambda x: x[0], lambda x: x[0] * (1 + x[1]) - x[2] ** 4),
 }
 
@@ -81,6 +100,13 @@ def test_a_small_but_real_curvature_is_found():
     fan = clarke.local_fan(guards(lambda x: x[1], lambda x: x[1] - 1e-6 * x[0] ** 2), onp.zeros(2))
     assert set(fan.patterns) == {"--", "+-", "++"}
     assert fan.complete
+
+
+def test_products_that_never_win_a_max_are_excluded():
+    """x_i x_j <= max(x_i^2, x_j^2), with equality only where the squares tie."""
+    found = clarke.limiting_hessians(lambda x: np.max(np.outer(x, x)), onp.zeros(3))
+    assert same_set(found.matrices, [2 * onp.diag(row) for row in onp.eye(3)])
+    assert found.complete
 
 
 @pytest.mark.parametrize("scale", [1e-12, 1e-8, 1e-7, 1e-4, 1.0, 1e6])

@@ -1,36 +1,46 @@
 """Looking for a counterexample: a seeded sample of a domain, and the simplest case that still violates.
 
-A domain draws what it needs from an `rng` that has the methods of `Draws`, a part of numpy's Generator; either will do.
-Every draw of `Draws` comes down to whole numbers, so that a case found once can be drawn again from simpler numbers:
-the sequence is shortened and its numbers brought towards 0 as long as the violation stays, as property testers do
-[MacIver, Donaldson, ECOOP 2020].
+A domain draws what it needs from an `rng` that is asked like numpy's Generator; either will do. Every draw of `Draws`
+comes down to whole numbers, so that a case found once can be drawn again from simpler numbers: the sequence is
+shortened and its numbers brought towards 0 as long as the violation stays, as property testers do [MacIver, Donaldson,
+ECOOP 2020].
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .statements import HOLDS, Case, Claim, OutsideHypothesis, case_text
 from .statements import claim as declare
 
 GRID = 16  # real numbers are drawn as multiples of 1 / GRID
+SEEDS = 2**31  # seeds of numpy's own generators, for what whole numbers do not draw one by one
 SHRINKS = 2000  # cases tried to simplify one
 
 
 class Draws:
-    """The methods of numpy's Generator that a domain may use, from a source of whole numbers.
+    """A numpy Generator as a domain sees it, from a source of whole numbers.
 
     source(low, high) returns an int in [low, high). Real numbers are multiples of 1/16: `uniform` and `random` evenly,
-    `normal` as the sum of two, so that kinks are exact and cases readable.
+    `normal` as the sum of two, so that kinks are exact and cases readable. What else a Generator has (`exponential`,
+    `shuffle`, `choice` with p, ...) comes from numpy's own, seeded by one whole number.
     """
 
     def __init__(self, source: Callable[[int, int], int]) -> None:
         self._source = source
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        getattr(np.random.Generator, name)  # AttributeError before a number is spent
+        return getattr(self._seeded(), name)
+
+    def _seeded(self):
+        return np.random.default_rng(self._source(0, SEEDS))
 
     def _filled(self, size, draw, dtype):
         if size is None:
@@ -38,19 +48,23 @@ class Draws:
         return np.array([draw() for _ in range(_count(size))], dtype=dtype).reshape(size)
 
     def integers(
-        self, low: int, high: int | None = None, size: int | None = None, *, endpoint: bool = False
-    ) -> int | np.ndarray:
+        self, low: Any, high: Any = None, size: Any = None, dtype: Any = np.int64, endpoint: bool = False
+    ) -> Any:
         """Whole numbers in [low, high), or [0, low)."""
+        if np.ndim(low) or np.ndim(high):
+            return self._seeded().integers(low, high, size, dtype, endpoint)
         low, high = (0, low) if high is None else (low, high)
         low, high = int(low), int(high) + bool(endpoint)
         if low >= high:
             raise ValueError(f"integers needs low < high; got {low} and {high}")
-        return self._filled(size, lambda: self._source(low, high), int)
+        return self._filled(size, lambda: self._source(low, high), dtype)
 
     def choice(
-        self, a: Sequence[Any] | int | tuple[Any, ...], size: int | tuple[int, ...] | None = None, replace: bool = True
-    ) -> float | np.ndarray | str:
+        self, a: Any, size: Any = None, replace: bool = True, p: Any = None, axis: int = 0, shuffle: bool = True
+    ) -> Any:
         """Entries of a sequence, or of 0..a-1; the first is the simplest. With replace=False each at most once."""
+        if p is not None or axis != 0:
+            return self._seeded().choice(a, size, replace, p, axis, shuffle)
         a = range(a) if isinstance(a, int | np.integer) else a
         left, wanted = list(range(len(a))), 1 if size is None else _count(size)
         if wanted and len(left) < (1 if replace else wanted):
@@ -63,30 +77,46 @@ class Draws:
         places = [take(self._source(0, len(left))) for _ in range(wanted)]
         return np.array(np.array(a)[np.array(places, dtype=int).reshape(size)])
 
-    def permutation(self, x: Sequence[str] | int) -> Any:
+    def permutation(self, x: Any, axis: int = 0) -> Any:
         """The numbers 0..x-1, or the entries of a sequence, in some order."""
+        if axis != 0:
+            return self._seeded().permutation(x, axis)
         return self.choice(x, size=x if isinstance(x, int | np.integer) else len(x), replace=False)
 
-    def uniform(self, low: float = 0.0, high: float = 1.0, size: int | None = None) -> NDArray[np.float64] | float:
-        """Multiples of 1/16 in [low, high)."""
-        first, last = math.ceil(low * GRID), math.ceil(high * GRID)
-        if first >= last:
-            raise ValueError(f"uniform draws multiples of 1/{GRID}; there is none in [{low}, {high})")
-        return self._filled(size, lambda: self._source(first, last) / GRID, float)
+    def uniform(self, low: Any = 0.0, high: Any = 1.0, size: Any = None) -> Any:
+        """Multiples of 1/16 in [low, high); of 1/32, 1/64, ... where low or high is none and fewer than 16 lie between.
 
-    def random(self, size: int | None = None) -> Any:
+        Of arrays low and high: low + (high - low) u, u as `random` gives it.
+        """
+        if np.ndim(low) or np.ndim(high):
+            low, high = np.asarray(low, dtype=float), np.asarray(high, dtype=float)
+            return low + (high - low) * self.random(
+                np.broadcast_shapes(low.shape, high.shape) if size is None else size
+            )
+        if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+            raise ValueError(f"uniform needs finite low <= high; got {low} and {high}")
+        grid = GRID
+        whole = float(low * grid).is_integer() and float(high * grid).is_integer()
+        while not whole and low < high and math.ceil(high * grid) - math.ceil(low * grid) < GRID:
+            grid *= 2
+        first, last = math.ceil(low * grid), math.ceil(high * grid)
+        return self._filled(size, lambda: self._source(first, last) / grid if low < high else float(low), float)
+
+    def random(self, size: Any = None, dtype: Any = np.float64) -> Any:
         """Multiples of 1/16 in [0, 1)."""
-        return self.uniform(size=size)
+        return self._filled(size, lambda: self._source(0, GRID) / GRID, dtype)
 
-    def normal(
-        self, loc: float = 0.0, scale: float = 1.0, size: int | tuple[Any, ...] | None = None
-    ) -> NDArray[np.float64] | float:
+    def normal(self, loc: Any = 0.0, scale: Any = 1.0, size: Any = None) -> Any:
         """Roughly normal: loc + scale z, z a multiple of 1/16 in [-3, 3], small ones oftener."""
-        return self._filled(size, lambda: loc + scale * (self._source(-24, 25) + self._source(-24, 25)) / GRID, float)
+        if size is None:
+            size = np.broadcast_shapes(np.shape(loc), np.shape(scale)) or None
+        loc, scale = (np.asarray(term, dtype=float) if np.ndim(term) else term for term in (loc, scale))
+        found = loc + scale * self.standard_normal(size)
+        return found if size is None else np.asarray(found)
 
-    def standard_normal(self, size: int | tuple[Any, ...] | None = None) -> NDArray[np.float64] | float:
+    def standard_normal(self, size: Any = None, dtype: Any = np.float64) -> Any:
         """normal(size=size)."""
-        return self.normal(size=size)
+        return self._filled(size, lambda: (self._source(-24, 25) + self._source(-24, 25)) / GRID, dtype)
 
 
 def _count(size):
@@ -118,7 +148,7 @@ class Check:
 
 def check(
     claim: Any,
-    domain: Callable[..., Any] | None = None,
+    domain: Callable[[Any], Case] | None = None,
     *,
     cases: int = 100,
     rng: np.random.Generator | None = None,
@@ -142,6 +172,10 @@ def check(
     domain = domain or (claim.domain if amended else claim.printed_domain)
     if domain is None:
         raise ValueError(f"{name} has no domain; pass one, a function rng -> case")
+    if not callable(domain):
+        raise ValueError(f"domain must be a function rng -> case; got {type(domain).__name__}")
+    if rng is not None and not hasattr(rng, "integers"):
+        raise ValueError(f"rng must be a numpy Generator or None; got {type(rng).__name__}")
     rng, met, worst = np.random.default_rng(0) if rng is None else rng, 0, -math.inf
     for k in range(cases):
         found, record = _violation(violation, domain, lambda low, high: int(rng.integers(low, high)))

@@ -138,11 +138,12 @@ class Claim:
         if measure is None:
             raise ValueError(f"{self.id} has no {'corrected form' if amended else 'measure'} to evaluate")
         found = measure(case)
-        if isinstance(found, bool | np.bool_):
+        if not isinstance(found, Evidence) and (isinstance(found, bool | np.bool_ | None) or np.size(found) != 1):
+            came = found if isinstance(found, bool | np.bool_ | None) else f"an array {np.shape(found)}"
             raise TypeError(
-                f"the measure of {self.id} returned {found}; return a number, at most 0 where the case agrees"
+                f"the measure of {self.id} returned {came}; return a number, at most 0 where the case agrees"
             )
-        evidence = found if isinstance(found, Evidence) else Evidence(float(found))
+        evidence = found if isinstance(found, Evidence) else Evidence(float(np.reshape(found, ())))
         if math.isnan(evidence.measure):
             raise ValueError(f"the measure of {self.id} is nan at the case {case_text(case)}")
         return evidence
@@ -251,5 +252,7 @@ def value_text(value: Any) -> str:
 
 
 def case_text(case: Case) -> str:
-    """A case in one line: name = value, ..."""
+    """A case in one line: name = value, ...; the value alone where a domain draws no dict."""
+    if not isinstance(case, Mapping):
+        return value_text(case)
     return ", ".join(f"{name} = {value_text(value)}" for name, value in case.items())
