@@ -91,13 +91,13 @@ def plan_of(lin: Linearization, names: Any, part: str, most: int | None = None) 
         least = sum(2 * lin.network.value(names[k]).size for k in dear)
         if least > most:
             return Plan(part, (), (), (), curved, least)
-    terms = []
+    terms, numbers = [], {step.name: k for k, step in enumerate(lin.steps)}
     for position, step, arguments, reached in joint:
         source = _source(lin, position, step, arguments)
         by_sample, whole = [], []
         for k in np.flatnonzero(reached):
             (by_sample if _by_sample(lin, source, names[k]) else whole).append(names[k])
-        ways = {name: way for name in by_sample for way in [_direct(lin, source, name)] if way}
+        ways = _direct(lin, source, by_sample, numbers)
         if ways and _entrywise(lin, source) is None:
             ways = {}
         terms.append((source, [name for name in by_sample if name not in ways], whole, ways))
@@ -252,33 +252,46 @@ def traces_of_plan(lin: Linearization, plan: Plan) -> dict[Any, Any]:
     return {name: total.get(name, 0.0) for name in lin.leaves}
 
 
-def _direct(lin, source, name):
-    """(factor, ways) if there is one way from the name to the source, a linear use and then steps (k, i) that keep the
+def _direct(lin, source, names, numbers) -> dict:
+    """name -> (factor, ways) of the names with one way to the source: a linear use, then steps that `_ways` lists."""
+    found, ways = {}, None
+    for name in names:
+        if name in source.aligned or len(uses := _uses(lin, source, name)) != 1:
+            continue
+        ((k, i),) = uses
+        factor = lin.steps[k].local.factors.get(i)
+        ways = _ways(lin, source, numbers) if ways is None else ways
+        way, matrices = ways.get(lin.steps[k].name, (None, 0))
+        if factor is not None and way and not (matrices and factor.basis.shape[1] > 1):
+            found[name] = factor, way
+    return found
+
+
+def _ways(lin, source, numbers):
+    """array -> (its one way to the source, how many matrices are on it), where the steps (k, i) of the way keep the
     diagonals of a diagonal matrix pulled back through them: entrywise ones, and one matrix, the same for all samples.
-    The last of the ways is the source's own. Else None.
+    The last of the way is the source's own. numbers: of the steps, by name.
 
     Through a second matrix the diagonal needs the whole of what the first left; so does a name that is used at several
     places of a sample, behind one.
     """
-    if name in source.aligned or len(uses := _uses(lin, source, name)) != 1:
-        return None
-    ((k, i),) = uses
-    factor = lin.steps[k].local.factors.get(i)
-    if factor is None:
-        return None
-    ways, matrices = [], 0
-    while not ways or ways[-1][0] != source.position:
-        array = lin.steps[k].name
-        onward = [(n, j) for n, j in lin.uses[array] if n == source.position or lin.steps[n].name in source.before]
-        if len(onward) != 1:
-            return None
-        ((k, i),) = onward
-        ways.append((k, i))
-        if k != source.position and not _slopes(lin, k, i)[1]:
-            matrices += 1
-            if matrices > 1 or i not in lin.steps[k].local.matrices or factor.basis.shape[1] > 1:
-                return None
-    return (factor, ways) if i in source.arguments else None
+    found: dict[str, Any] = {}
+    pending: list[Any] = [(source.step.parents[i], ((source.position, i),), 0) for i in source.arguments]
+    while pending:
+        array, way, matrices = pending.pop()
+        onward = [n for n, _ in lin.uses[array] if n == source.position or lin.steps[n].name in source.before]
+        if array not in numbers or len(onward) != 1:
+            continue
+        found[array] = way, matrices
+        k = numbers[array]
+        for i, parent in enumerate(lin.steps[k].parents):
+            if parent not in numbers:
+                continue
+            if _slopes(lin, k, i)[1]:
+                pending.append((parent, ((k, i), *way), matrices))
+            elif not matrices and i in lin.steps[k].local.matrices:
+                pending.append((parent, ((k, i), *way), 1))
+    return found
 
 
 def _slopes(lin, k, i) -> tuple[Any, bool]:

@@ -14,9 +14,8 @@ import numpy as np
 
 from .limiting import limiting_gradient, limiting_hessian, limiting_jacobians
 from .primitives import NotPiecewiseSmooth
-from .slices import fills, inside, plane_of, slice_polygons
+from .slices import FILLS, fills, inside, plane_of, slice_polygons
 
-FILLS = ("#bcd3ea", "#f5ecc0", "#f5c3b3", "#a6d9c7", "#ffd2dc", "#cceaff", "#dde3a5", "#eeeeee")
 ROWS = 200  # of a table; the page says how many there are
 ENTRIES = 12  # of a vector
 SPECTRUM = 400  # largest n whose Hessians are decomposed
@@ -89,12 +88,12 @@ def _picture(piece, number, color):
     def place(corner):
         return f"{(corner[0] + piece.radius) * scale:.2f},{(piece.radius - corner[1]) * scale:.2f}"
 
-    parts = []
+    parts, paint = [], [f"rgb({', '.join(f'{255 * part:.0f}' for part in fill)})" for fill in FILLS]
     for polygon, name in zip(piece.polygons, piece.patterns, strict=True):
         corners = " ".join(map(place, polygon))
         parts.append(
             f'<polygon class="region" tabindex="0" data-k="{number[name]}" points="{corners}" '
-            f'fill="{FILLS[color[name]]}" stroke="{FILLS[color[name]]}"/>'
+            f'fill="{paint[color[name]]}" stroke="{paint[color[name]]}"/>'
         )
     for (a, b), through in zip(piece.walls, piece.through, strict=True):
         (s, t), (u, v) = (place(corner).split(",") for corner in (a, b))

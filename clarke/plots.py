@@ -14,7 +14,7 @@ from .kinks import TOL
 from .limiting import LimitingGradients
 from .linearization import Layout
 from .projection import min_norm_element
-from .slices import Slice, fills, hull_vertices, inside, plane_of, principal_plane, slice_polygons
+from .slices import FILLS, Slice, fills, hull_vertices, inside, plane_of, principal_plane, slice_polygons
 
 if TYPE_CHECKING:
     from .blocks import HessianBlocks
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 try:
     from matplotlib import rc_context
     from matplotlib.collections import LineCollection, PolyCollection
-    from matplotlib.colors import LogNorm, to_rgb
+    from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
     from matplotlib.patches import Polygon
     from matplotlib.ticker import MaxNLocator
@@ -37,8 +37,6 @@ DECADES = 6  # of norms told apart by color, below the largest
 
 # ---------------------------------------------------------------- drawing
 
-# Paul Tol's light scheme, made for cells with text on them; distinct under the common color deficiencies.
-FILLS = ("#77AADD", "#EEDD88", "#EE8866", "#44BB99", "#FFAABB", "#99DDFF", "#BBCC33", "#DDDDDD")
 INK, GREY, BLUE, ORANGE = "#222222", "#8a8a8a", "#0072B2", "#D55E00"  # the last two of Okabe and Ito
 PAPER: Any = {
     "font.family": "STIXGeneral",
@@ -81,7 +79,7 @@ def regions(
     planar = n <= 2 and np.array_equal(piece.basis, np.eye(2, n))
     origin = np.append(piece.x, 0.0)[:2] if planar else np.zeros(2)
     names = sorted(set(piece.patterns))
-    color = dict(zip(names, map(_light, fills(piece, names, len(FILLS))), strict=True))
+    color = dict(zip(names, (FILLS[k] for k in fills(piece, names, len(FILLS))), strict=True))
     faces = [color[pattern] for pattern in piece.patterns]
     # sides in the color of the face hide the seams that renderers leave between polygons
     moved = [polygon + origin for polygon in piece.polygons]
@@ -235,10 +233,6 @@ def _frame(ax, first, second, line):
 
 def _count(number, noun):
     return f"{number} {noun}{'s' * (number != 1)}"
-
-
-def _light(fill):
-    return tuple(0.45 * np.array(to_rgb(FILLS[fill])) + 0.55)
 
 
 def _slice_of(value, x, basis, radius, tol):

@@ -21,13 +21,8 @@ from .fan import Fan
 from .graph import Graph, from_function, run
 from .kinks import TOL
 from .limiting import limiting_hessian, limiting_hessians
-from .plots import BLUE, GREY, INK, ORANGE
+from .plots import BLUE, GREY, INK, ORANGE, MaxNLocator
 from .projection import eigenvalue_interval
-
-try:
-    from matplotlib.ticker import MaxNLocator
-except ImportError as error:
-    raise ImportError("pictures need matplotlib: pip install 'clarke[plots]'") from error
 
 BISECTIONS = 60  # halvings of an interval between two samples: to rounding
 INKS = (BLUE, ORANGE, "#009E73", "#CC79A7", INK, "#E69F00", "#56B4E9")  # Okabe and Ito

@@ -24,6 +24,9 @@ from .selections import ExtremumTie, TwoWayTies
 
 MUTE = 1e-12  # |guard| / scale below which a guard is zero: rounding, far above 2^-52, far below any tol
 GRID = 32  # cells along each side of the square when guards are curved
+# Paul Tol's light scheme, made for cells with text on them, lighter still; distinct under common color deficiencies.
+_TOL = (0x77AADD, 0xEEDD88, 0xEE8866, 0x44BB99, 0xFFAABB, 0x99DDFF, 0xBBCC33, 0xDDDDDD)
+FILLS = tuple(tuple(0.45 * ((color >> shift & 255) / 255) + 0.55 for shift in (16, 8, 0)) for color in _TOL)
 
 
 # ---------------------------------------------------------------- the slice

@@ -79,7 +79,7 @@ OWNERS = {
     | {"claims", "classics.py"},
     "cvxpy": {"projection.py"},
     "networkx": {"network.py"},
-    "matplotlib": {"plots.py", "curves.py", "profiles.py"},
+    "matplotlib": {"plots.py", "curves.py"},
     "torch": {"audit.py", "importers"},
     "jax": {"audit.py"},
     "sklearn": {"estimators.py", "importers"},
